@@ -1,0 +1,317 @@
+"""Validated settings: one frozen class a topic, one documented line a field, YAML in and out.
+
+The files in `configs/` are these defaults written out; a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from esc_ensemble.errors import ConfigError, did_you_mean, list_problems
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """A frozen group of settings. The text under a field is its help in the command line and in YAML."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class DataConfig(Settings):
+    """How clips become waveforms of one length."""
+
+    sample_rate: Annotated[int, Field(ge=4000, le=192000)] = 16000
+    """Rate in Hz that every clip is resampled to."""
+    clip_seconds: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
+    """Length in seconds that every clip is fitted to."""
+    fit: Literal["tile", "pad"] = "tile"
+    """Short clips are repeated (tile) or followed by zeros (pad); long ones keep their middle."""
+    trim_db: Annotated[float, Field(ge=0.0)] = 60.0
+    """Silence at both ends this many dB below the clip's peak is cut before fitting; 0 keeps it."""
+    selection_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Part of the other folds, split off by source, for early stopping and temperature; 0 trains on all."""
+
+
+class PcenConfig(Settings):
+    """Per-channel energy normalisation (Wang 2017)."""
+
+    gain: float = 0.98
+    """Exponent of the smoothed energy that divides each band."""
+    bias: Annotated[float, Field(ge=0.0)] = 2.0
+    """Offset before the root compression."""
+    power: Annotated[float, Field(gt=0.0)] = 0.5
+    """Exponent of the root compression."""
+    time_constant: Annotated[float, Field(gt=0.0)] = 0.4
+    """Time constant in seconds of the energy smoother."""
+    eps: Annotated[float, Field(gt=0.0)] = 1e-6
+    """Floor of the smoothed energy."""
+    initial_state: Literal["first_frame", "one"] = "first_frame"
+    """Smoother's state before the first frame: that frame itself, or 1 (librosa's default)."""
+    learnable: bool = False
+    """Learn gain, bias, power and smoothing for each band along with the network."""
+
+
+class FrontendConfig(Settings):
+    """Waveform to features: mel power, then log and PCEN channels."""
+
+    n_fft: Positive = 1024
+    """Length of the DFT in samples."""
+    window: Positive = 400
+    """Length of the Hann window in samples, centred in the DFT."""
+    hop: Positive = 160
+    """Samples from one frame to the next."""
+    n_mels: Positive = 64
+    """Number of mel bands F."""
+    f_min: Annotated[float, Field(ge=0.0)] = 20.0
+    """Lower edge of the lowest band in Hz."""
+    f_max: Annotated[float, Field(gt=0.0)] = 8000.0
+    """Upper edge of the highest band in Hz."""
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    """Formula of the mel scale."""
+    mel_norm: Literal["slaney", "none"] = "slaney"
+    """Whether each band's filter has unit area (slaney) or unit peak (none)."""
+    top_db: Annotated[float, Field(gt=0.0)] = 80.0
+    """Log-mel is cut this many dB below the clip's loudest value."""
+    channels: tuple[Literal["logmel", "pcen"], ...] = ("logmel", "pcen")
+    """Which channels the network sees, in order."""
+    pcen: PcenConfig = PcenConfig()
+    """The PCEN channel."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.window > self.n_fft:
+            raise ValueError(f"window {self.window} must not be longer than n_fft {self.n_fft}")
+        if self.f_min >= self.f_max:
+            raise ValueError(f"f_min {self.f_min} must be below f_max {self.f_max}")
+        if not self.channels or len(set(self.channels)) != len(self.channels):
+            raise ValueError("channels must name logmel, pcen or both, each once")
+        return self
+
+
+class AugmentConfig(Settings):
+    """Random changes to training clips, made in batches on the device; the waveform's first, then the spectrogram's."""
+
+    roll: Probability = 1.0
+    """Probability of a cyclic shift by any amount."""
+    crop: Probability = 0.0
+    """Probability of hearing only a part of the clip, repeated to the full length."""
+    crop_min: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """Shortest part kept by a crop."""
+    gain: Probability = 0.0
+    """Probability of a change of level."""
+    gain_db: Annotated[float, Field(ge=0.0)] = 6.0
+    """Largest change of level in dB, up or down."""
+    noise: Probability = 0.0
+    """Probability of added white noise."""
+    noise_snr_db: tuple[float, float] = (15.0, 40.0)
+    """Range of signal-to-noise ratios in dB."""
+    polarity: Probability = 0.0
+    """Probability of a change of sign."""
+    time_scale: Probability = 0.0
+    """Probability of playing faster or slower (pitch moves along)."""
+    time_scale_max: Annotated[float, Field(ge=1.0, le=4.0)] = 1.25
+    """Largest change of speed s; the factor is s^U(-1, 1)."""
+    spec_probability: Probability = 0.9
+    """Probability of SpecAugment for a clip."""
+    time_masks: Annotated[int, Field(ge=0)] = 2
+    """Number of masked stretches of time."""
+    time_mask_max: Annotated[int, Field(ge=0)] = 40
+    """Longest masked stretch in frames."""
+    frequency_masks: Annotated[int, Field(ge=0)] = 1
+    """Number of masked ranges of bands."""
+    frequency_mask_max: Annotated[int, Field(ge=0)] = 8
+    """Widest masked range in bands."""
+    mixup: Probability = 1.0
+    """Probability that a step mixes pairs of clips (features and labels)."""
+    mixup_alpha: Annotated[float, Field(gt=0.0)] = 0.4
+    """Mixing ratio is drawn from Beta(alpha, alpha)."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.noise_snr_db[0] > self.noise_snr_db[1]:
+            raise ValueError(f"noise_snr_db {self.noise_snr_db} must go from low to high")
+        return self
+
+
+class SpecCnnConfig(Settings):
+    """Model A."""
+
+    name: Literal["spec_cnn", "spec_cnn_reference"] = "spec_cnn"
+    """Compact residual CNN (spec_cnn) or the reference system's plain one (spec_cnn_reference)."""
+    widths: tuple[Positive, ...] = (32, 64, 128, 192)
+    """Channels of the stages; each stage after the first halves time and frequency."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+    """Dropout before the classifier."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if not self.widths:
+            raise ValueError("widths must name at least one stage")
+        return self
+
+
+class TrainConfig(Settings):
+    """How long, how fast, on what."""
+
+    epochs: Positive = 70
+    """Passes over the training clips; all are run unless patience says otherwise."""
+    batch_size: Positive = 32
+    """Clips a step on each process."""
+    accumulation: Positive = 1
+    """Steps whose gradients are summed before the optimiser moves."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 4e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 2e-2
+    """Decoupled weight decay; none on biases and norms."""
+    schedule: Literal["onecycle", "cosine", "plateau", "constant"] = "onecycle"
+    """Course of the learning rate. Plateau needs a selection split."""
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """Part of all steps in which the rate rises (onecycle and cosine)."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    """Probability mass spread over the other classes."""
+    clip_norm: Annotated[float, Field(ge=0.0)] = 5.0
+    """Largest norm of the gradient; 0 turns clipping off."""
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    """Decay a step of the averaged weights that are kept; 0 keeps the last weights."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without a better selection loss before stopping; 0 runs all epochs. Needs a selection split."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Autocast: auto is bf16 on CPUs and GPUs that have it, fp16 on other GPUs."""
+    channels_last: bool = True
+    """Memory format of the network."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU where there is one."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads; 0 takes the free cores."""
+
+
+class TrainAConfig(Settings):
+    """Everything that `esc-ens train-a` can be told."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Start of all random numbers; the same seed on the same machine gives the same logits."""
+    shift_seconds: tuple[float, ...] = (-0.25, -0.1, 0.0, 0.1, 0.25)
+    """Cyclic time shifts whose logits are stored for test-time augmentation; 0 must be among them."""
+    data: DataConfig = DataConfig()
+    """Clips to waveforms."""
+    frontend: FrontendConfig = FrontendConfig()
+    """Waveforms to features."""
+    augment: AugmentConfig = AugmentConfig()
+    """Random changes in training."""
+    model: SpecCnnConfig = SpecCnnConfig()
+    """The network."""
+    train: TrainConfig = TrainConfig()
+    """The training."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if 0.0 not in self.shift_seconds or len(set(self.shift_seconds)) != len(self.shift_seconds):
+            raise ValueError(f"shift_seconds {self.shift_seconds} must hold 0.0 and no shift twice")
+        if self.frontend.f_max > self.data.sample_rate / 2:
+            raise ValueError(
+                f"frontend.f_max {self.frontend.f_max} is above half of data.sample_rate {self.data.sample_rate}"
+            )
+        if self.frontend.n_fft > self.data.clip_seconds * self.data.sample_rate:
+            raise ValueError(f"data.clip_seconds {self.data.clip_seconds} is shorter than one frame of frontend.n_fft")
+        if self.data.selection_fraction == 0.0 and (self.train.patience or self.train.schedule == "plateau"):
+            raise ValueError(
+                "train.patience and the plateau schedule need a selection split: set data.selection_fraction, say 0.15"
+            )
+        return self
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file of settings as a plain dict. Tags that would build Python objects are refused.
+
+    Raises:
+        ConfigError: the file is missing or is not a YAML mapping.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"Config file {path} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Config file {path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Config file {path} is not valid YAML: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"Config file {path} must hold `key: value` lines, found a {type(value).__name__}.")
+    return value
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Gives `base` with the values of `over` put in, group by group."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def build(kind: type[S], values: dict[str, Any], origin: str) -> S:
+    """Checks `values` and makes the settings from them.
+
+    Args:
+        kind: the settings class.
+        values: nested values; what is absent keeps its default.
+        origin: where the values came from, for the message.
+
+    Raises:
+        ConfigError: all unknown keys and bad values, each by its dotted name, with the nearest right key.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(kind, dict(detail)) for detail in error.errors()]
+        raise ConfigError(list_problems(f"{origin} cannot be used:", problems)) from error
+
+
+def _problem(kind: type[Settings], detail: dict[str, Any]) -> str:
+    location = [str(part) for part in detail["loc"]]
+    name = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        group: Any = kind
+        for part in location[:-1]:
+            group = group.model_fields[part].annotation
+        return f'unknown key "{name}".{did_you_mean(location[-1], group.model_fields)}'
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{name}: {message} (found {detail['input']!r})" if name else message
+
+
+def to_yaml(settings: Settings, *, comments: bool = False) -> str:
+    """Writes every setting, defaults spelled out, as YAML; with `comments`, each field's help above it."""
+    return "\n".join(_yaml_lines(settings, "", comments)) + "\n"
+
+
+def _yaml_lines(settings: Settings, indent: str, comments: bool) -> list[str]:
+    lines = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if comments and field.description:
+            lines.append(f"{indent}# {field.description}")
+        if isinstance(value, Settings):
+            lines += [f"{indent}{name}:", *_yaml_lines(value, indent + "  ", comments)]
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            text = yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+            lines.append(f"{indent}{name}: {text}")
+    return lines
+
+
+def config_hash(settings: Settings) -> str:
+    """Gives 12 hex digits that change when any setting changes."""
+    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

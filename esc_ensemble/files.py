@@ -1,0 +1,79 @@
+"""Writes that are seen whole or not at all, and the lock that keeps two runs out of one folder."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from esc_ensemble.errors import WorkError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Gives a temporary path in the same folder, renamed to `path` when the block ends well.
+
+    A reader sees the old file or the new one, never half of one; a block that raises leaves nothing behind.
+
+    Raises:
+        WorkError: the disk is full or the folder cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise WorkError(f"No space left to write {path}. Free some space and run the same command again.") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+            raise WorkError(f"Cannot write {path}: {error.strerror}. Choose a folder you can write to.") from error
+        raise
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` atomically as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` atomically as indented JSON. NaN and infinity are refused: they are not JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Holds `folder` for this process; the lock goes when the process does, however it ends.
+
+    Raises:
+        WorkError: another process holds it.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - only writers of runs need it
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise WorkError(
+            f"Another process is writing to {folder}. Wait for it to end, or choose another name with --run."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,82 @@
+"""One progress display for all long work: a bar on a terminal, plain lines elsewhere. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+LINE_EVERY_SECONDS = 10.0
+
+
+class Advance(Protocol):
+    """Moves a display on by `n` and shows `note` beside it."""
+
+    def __call__(self, n: int = 1, note: str = "") -> None: ...  # noqa: D102
+
+
+def say(message: str) -> None:
+    """Prints one line of news to stderr; stdout stays free for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(description: str, total: int, unit: str = "clips", done: int = 0) -> Iterator[Advance]:
+    """Shows how far work has come, its speed and the time left.
+
+    Args:
+        description: what is being done, a few words.
+        total: how many units there are.
+        unit: what is counted.
+        done: how many were finished before (a resumed run).
+
+    Yields:
+        A function to call after each piece of work.
+    """
+    if sys.stderr.isatty():
+        with _bar(description, total, unit, done) as advance:
+            yield advance
+    else:
+        yield _lines(description, total, unit, done)
+
+
+@contextmanager
+def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Advance]:
+    from rich.console import Console  # noqa: PLC0415 - a fifth of a second that plain output never needs
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=total, completed=done, note="")
+
+        def advance(n: int = 1, note: str = "") -> None:
+            bar.update(task, advance=n, note=note)
+
+        yield advance
+
+
+def _lines(description: str, total: int, unit: str, done: int) -> Advance:
+    start = last = time.monotonic()
+    first, count = done, done
+
+    def advance(n: int = 1, note: str = "") -> None:
+        nonlocal last, count
+        count += n
+        now = time.monotonic()
+        if count < total and now - last < LINE_EVERY_SECONDS:
+            return
+        last = now
+        rate = (count - first) / max(now - start, 1e-9)
+        left = f", {(total - count) / rate:.0f} s left" if count < total and rate > 0 else f", {now - start:.1f} s"
+        say(f"{description}: {count}/{total} {unit}{left}{'  ' + note if note else ''}")
+
+    return advance
