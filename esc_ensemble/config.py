@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from esc_ensemble.errors import ConfigError, did_you_mean, list_problems
 
@@ -23,6 +24,13 @@ class Settings(BaseModel):
     """A frozen group of settings. The text under a field is its help in the command line and in YAML."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    def conflicts(self) -> Iterator[str]:
+        """Gives what is wrong between the fields, which are right each for itself.
+
+        Checked by `check` once all sources (flags, YAML, defaults) are merged, not by each source on its own.
+        """
+        yield from ()
 
 
 S = TypeVar("S", bound=Settings)
@@ -65,7 +73,7 @@ class PcenConfig(Settings):
 class FrontendConfig(Settings):
     """Waveform to features: mel power, then log and PCEN channels."""
 
-    n_fft: Positive = 1024
+    n_fft: Positive = 512
     """Length of the DFT in samples."""
     window: Positive = 400
     """Length of the Hann window in samples, centred in the DFT."""
@@ -88,19 +96,17 @@ class FrontendConfig(Settings):
     pcen: PcenConfig = PcenConfig()
     """The PCEN channel."""
 
-    @model_validator(mode="after")
-    def _together(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
         if self.window > self.n_fft:
-            raise ValueError(f"window {self.window} must not be longer than n_fft {self.n_fft}")
+            yield f"window {self.window} must not be longer than n_fft {self.n_fft}"
         if self.f_min >= self.f_max:
-            raise ValueError(f"f_min {self.f_min} must be below f_max {self.f_max}")
+            yield f"f_min {self.f_min} must be below f_max {self.f_max}"
         if not self.channels or len(set(self.channels)) != len(self.channels):
-            raise ValueError("channels must name logmel, pcen or both, each once")
-        return self
+            yield "channels must name logmel, pcen or both, each once"
 
 
 class AugmentConfig(Settings):
-    """Random changes to training clips, made in batches on the device; the waveform's first, then the spectrogram's."""
+    """Random changes to training clips, in batches on the device; waveforms first, then spectrograms."""
 
     roll: Probability = 1.0
     """Probability of a cyclic shift by any amount."""
@@ -137,11 +143,9 @@ class AugmentConfig(Settings):
     mixup_alpha: Annotated[float, Field(gt=0.0)] = 0.4
     """Mixing ratio is drawn from Beta(alpha, alpha)."""
 
-    @model_validator(mode="after")
-    def _together(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
         if self.noise_snr_db[0] > self.noise_snr_db[1]:
-            raise ValueError(f"noise_snr_db {self.noise_snr_db} must go from low to high")
-        return self
+            yield f"noise_snr_db {self.noise_snr_db} must go from low to high"
 
 
 class SpecCnnConfig(Settings):
@@ -154,11 +158,9 @@ class SpecCnnConfig(Settings):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
     """Dropout before the classifier."""
 
-    @model_validator(mode="after")
-    def _together(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
         if not self.widths:
-            raise ValueError("widths must name at least one stage")
-        return self
+            yield "widths must name at least one stage"
 
 
 class TrainConfig(Settings):
@@ -214,21 +216,32 @@ class TrainAConfig(Settings):
     train: TrainConfig = TrainConfig()
     """The training."""
 
-    @model_validator(mode="after")
-    def _together(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
         if 0.0 not in self.shift_seconds or len(set(self.shift_seconds)) != len(self.shift_seconds):
-            raise ValueError(f"shift_seconds {self.shift_seconds} must hold 0.0 and no shift twice")
+            yield f"shift_seconds {self.shift_seconds} must hold 0.0 and no shift twice"
         if self.frontend.f_max > self.data.sample_rate / 2:
-            raise ValueError(
-                f"frontend.f_max {self.frontend.f_max} is above half of data.sample_rate {self.data.sample_rate}"
-            )
+            yield f"frontend.f_max {self.frontend.f_max} is above half of sample_rate {self.data.sample_rate}"
         if self.frontend.n_fft > self.data.clip_seconds * self.data.sample_rate:
-            raise ValueError(f"data.clip_seconds {self.data.clip_seconds} is shorter than one frame of frontend.n_fft")
+            yield f"data.clip_seconds {self.data.clip_seconds} is shorter than one frame of frontend.n_fft"
         if self.data.selection_fraction == 0.0 and (self.train.patience or self.train.schedule == "plateau"):
-            raise ValueError(
-                "train.patience and the plateau schedule need a selection split: set data.selection_fraction, say 0.15"
-            )
-        return self
+            yield "train.patience and plateau need a selection split: set data.selection_fraction, say 0.15"
+
+
+class BlendConfig(Settings):
+    """Everything that `esc-ens blend` can be told."""
+
+    trials: Positive = 200
+    """Sets of weights that Optuna tries."""
+    objective: Literal["log_loss", "error"] = "log_loss"
+    """What the weights make small; weights tuned on the error hold less well on new clips."""
+    combiner: Literal["geometric", "arithmetic"] = "geometric"
+    """Weighted mean of calibrated log-probabilities (geometric) or of probabilities (arithmetic)."""
+    tta: bool = False
+    """Average each member over its stored time shifts."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Start of the search's and the bootstrap's random numbers."""
+    bootstrap: Positive = 1000
+    """Resamples of the sources behind each interval."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -273,10 +286,35 @@ def build(kind: type[S], values: dict[str, Any], origin: str) -> S:
         ConfigError: all unknown keys and bad values, each by its dotted name, with the nearest right key.
     """
     try:
-        return kind.model_validate(values)
+        settings = kind.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(kind, dict(detail)) for detail in error.errors()]
-        raise ConfigError(list_problems(f"{origin} cannot be used:", problems)) from error
+        raise ConfigError(list_problems(f"{origin} cannot be used:", explain(kind, error))) from error
+    check(settings, origin)
+    return settings
+
+
+def check(settings: Settings, origin: str) -> None:
+    """Refuses settings that do not go together.
+
+    Raises:
+        ConfigError: all conflicts, in this group and in those inside it.
+    """
+    problems = list(_all_conflicts(settings, ""))
+    if problems:
+        raise ConfigError(list_problems(f"{origin} cannot be used:", problems))
+
+
+def explain(kind: type[Settings], error: ValidationError) -> list[str]:
+    """Turns pydantic's findings into one line each: the dotted key, what is wrong, and the value found."""
+    return [_problem(kind, dict(detail)) for detail in error.errors()]
+
+
+def _all_conflicts(settings: Settings, prefix: str) -> Iterator[str]:
+    yield from (f"{prefix}{problem}" for problem in settings.conflicts())
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            yield from _all_conflicts(value, f"{prefix}{name}: ")
 
 
 def _problem(kind: type[Settings], detail: dict[str, Any]) -> str:
@@ -287,7 +325,7 @@ def _problem(kind: type[Settings], detail: dict[str, Any]) -> str:
         for part in location[:-1]:
             group = group.model_fields[part].annotation
         return f'unknown key "{name}".{did_you_mean(location[-1], group.model_fields)}'
-    message = detail["msg"].removeprefix("Value error, ")
+    message = detail["msg"]
     return f"{name}: {message} (found {detail['input']!r})" if name else message
 
 

@@ -1,0 +1,92 @@
+"""Mel power spectrogram by convolution, and its logarithm in dB."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from esc_ensemble.config import FrontendConfig
+
+POWER_FLOOR = 1e-10
+
+
+class MelPower(nn.Module):
+    """Waveform (B, T) to mel power (B, F, L), equal to librosa's `melspectrogram(center=False)`.
+
+    The windowed DFT is a convolution with fixed cosines and sines, which every exporter and runtime knows.
+    Where the window is shorter than the DFT, the zeros around it are left out of the kernel: a delay turns
+    phases, which the power does not see.
+
+    Frames: L = 1 + (T - n_fft) // hop.
+    """
+
+    dft: Tensor
+    filters: Tensor
+
+    def __init__(self, config: FrontendConfig, sample_rate: int) -> None:
+        super().__init__()
+        self.window, self.hop = config.window, config.hop
+        self.margin_left = (config.n_fft - config.window) // 2
+        self.margin_right = config.n_fft - config.window - self.margin_left
+        filters = mel_filters(config, sample_rate)
+        used = int(np.flatnonzero(filters.any(axis=0)).max()) + 1  # bins above the highest band are not computed
+        self.register_buffer("dft", torch.from_numpy(_dft_kernel(config, used)), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(filters[:, :used]), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        n_samples = waveform.shape[-1]
+        inner = waveform[:, None, self.margin_left : n_samples - self.margin_right]  # (B, T) -> (B, 1, T')
+        real, imaginary = F.conv1d(inner, self.dft, stride=self.hop).chunk(2, dim=1)  # (B, 2 bins, L)
+        return self.filters @ (real.square() + imaginary.square())  # (F, bins) @ (B, bins, L) -> (B, F, L)
+
+
+def power_to_db(power: Tensor, top_db: float) -> Tensor:
+    """Gives 10·log10 of mel power (B, F, L), cut `top_db` below each clip's loudest value (librosa's `power_to_db`)."""
+    decibel = 10.0 * torch.log10(power.clamp(min=POWER_FLOOR))
+    return torch.maximum(decibel, decibel.amax(dim=(1, 2), keepdim=True) - top_db)
+
+
+def mel_filters(config: FrontendConfig, sample_rate: int) -> np.ndarray:
+    """Gives the triangular mel filters (F, n_fft // 2 + 1), float32, as librosa's `filters.mel` does.
+
+    Written here, since importing librosa costs seconds that inference and the kernel do not have.
+    """
+    bins = np.linspace(0.0, sample_rate / 2, config.n_fft // 2 + 1)
+    low, high = (_hz_to_mel(np.array(edge), config.mel_scale) for edge in (config.f_min, config.f_max))
+    edges = _mel_to_hz(np.linspace(low, high, config.n_mels + 2), config.mel_scale)  # (F + 2,)
+    widths = np.diff(edges)
+    slopes = edges[:, None] - bins[None, :]  # (F + 2, bins)
+    filters = np.maximum(0.0, np.minimum(-slopes[:-2] / widths[:-1, None], slopes[2:] / widths[1:, None]))
+    if config.mel_norm == "slaney":
+        filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    return filters.astype(np.float32)
+
+
+# Slaney's scale is linear up to 1 kHz (3 mels for 200 Hz), then logarithmic (27 mels for a factor of 6.4).
+_LINEAR_HZ_PER_MEL = 200.0 / 3.0
+_BREAK_HZ = 1000.0
+_BREAK_MEL = _BREAK_HZ / _LINEAR_HZ_PER_MEL
+_LOG_STEP = np.log(6.4) / 27.0
+
+
+def _hz_to_mel(hertz: np.ndarray, scale: str) -> np.ndarray:
+    if scale == "htk":
+        return np.asarray(2595.0 * np.log10(1.0 + hertz / 700.0))
+    above = _BREAK_MEL + np.log(np.maximum(hertz, _BREAK_HZ) / _BREAK_HZ) / _LOG_STEP
+    return np.where(hertz < _BREAK_HZ, hertz / _LINEAR_HZ_PER_MEL, above)
+
+
+def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
+    if scale == "htk":
+        return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
+    return np.where(mel < _BREAK_MEL, mel * _LINEAR_HZ_PER_MEL, _BREAK_HZ * np.exp(_LOG_STEP * (mel - _BREAK_MEL)))
+
+
+def _dft_kernel(config: FrontendConfig, n_bins: int) -> np.ndarray:
+    """Windowed cosines, then sines: (2 n_bins, 1, window) float32; computed in float64."""
+    n = np.arange(config.window)
+    hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * n / config.window)
+    angle = 2.0 * np.pi / config.n_fft * np.arange(n_bins)[:, None] * n[None, :]
+    return np.concatenate([hann * np.cos(angle), hann * np.sin(angle)])[:, None, :].astype(np.float32)

@@ -1,0 +1,1 @@
+"""Networks that take waveforms (B, T) and give logits (B, C)."""

@@ -1,0 +1,114 @@
+"""Model A: CNNs with squeeze-excitation on log-mel and PCEN."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from esc_ensemble.config import SpecCnnConfig
+from esc_ensemble.features.frontend import SpectrogramFrontend
+from esc_ensemble.models.base import AudioClassifier
+from esc_ensemble.models.pooling import mean_max_pool
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by a gate computed from the means of all (Hu 2018): (B, D, F, L) -> same."""
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        hidden = max(8, channels // reduction)
+        self.down = nn.Linear(channels, hidden)
+        self.up = nn.Linear(hidden, channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        gate = self.up(F.relu(self.down(maps.mean(dim=(2, 3))))).sigmoid()  # (B, D)
+        return maps * gate[:, :, None, None]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with squeeze-excitation and a shortcut: (B, D_in, F, L) -> (B, D_out, F/s, L/s)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels_out)
+        self.attention = SqueezeExcitation(channels_out)
+        shortcut: list[nn.Module] = []
+        if stride > 1:
+            # Averaging first, so that the 1x1 convolution does not throw away three of four places.
+            shortcut.append(nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False))
+        if stride > 1 or channels_in != channels_out:
+            shortcut += [nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out)]
+        self.shortcut = nn.Sequential(*shortcut)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = F.relu(self.norm1(self.conv1(maps)))
+        inner = self.attention(self.norm2(self.conv2(inner)))
+        return F.relu(inner + self.shortcut(maps))
+
+
+class SpecCnn(AudioClassifier):
+    """Compact residual CNN, model A's default.
+
+    A 5x5 stem at stride 2 and stride 2 in every stage leave little work where maps are large: most of the
+    weights, and little of the time, are in the last stages. Embedding: mean and maximum over time.
+    """
+
+    def __init__(self, config: SpecCnnConfig, frontend: SpectrogramFrontend, sample_rate: int, n_classes: int) -> None:
+        super().__init__(frontend, sample_rate, n_classes, embedding_size=2 * config.widths[-1])
+        first = config.widths[0]
+        self.stem = nn.Sequential(
+            nn.Conv2d(frontend.n_channels, first, 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(first),
+            nn.ReLU(),
+        )
+        sizes = [first, *config.widths]
+        self.stages = nn.Sequential(
+            *[ResidualBlock(n_in, n_out, 2) for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True)]
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(self.embedding_size, n_classes)
+
+    def forward_features(self, features: Tensor) -> Tensor:
+        return mean_max_pool(self.stages(self.stem(features)))
+
+    def forward_head(self, embedding: Tensor) -> Tensor:
+        return self.head(self.dropout(embedding))
+
+
+class SpecCnnReference(AudioClassifier):
+    """The reference system's Spec-CNN, for comparison.
+
+    Stem 5x5, then four stages of 3x3 convolution, BN, ReLU and squeeze-excitation with widths 32, 64, 96, 128
+    and average pooling by 2 between stages; average pooling, dropout. The stem works at full resolution.
+    """
+
+    def __init__(self, config: SpecCnnConfig, frontend: SpectrogramFrontend, sample_rate: int, n_classes: int) -> None:
+        super().__init__(frontend, sample_rate, n_classes, embedding_size=config.widths[-1])
+        first = config.widths[0]
+        layers: list[nn.Module] = [
+            nn.Conv2d(frontend.n_channels, first, 5, padding=2, bias=False),
+            nn.BatchNorm2d(first),
+            nn.ReLU(),
+        ]
+        channels = first
+        for width in config.widths:
+            layers += [
+                nn.Conv2d(channels, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                SqueezeExcitation(width),
+                nn.AvgPool2d(2),
+            ]
+            channels = width
+        self.trunk = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(channels, n_classes)
+
+    def forward_features(self, features: Tensor) -> Tensor:
+        return self.trunk(features).mean(dim=(2, 3))  # (B, D, F', L') -> (B, D)
+
+    def forward_head(self, embedding: Tensor) -> Tensor:
+        return self.head(self.dropout(embedding))

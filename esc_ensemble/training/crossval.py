@@ -1,0 +1,224 @@
+"""Folds into a run's folder: finished folds are skipped, broken ones go on where they stopped."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from esc_ensemble.config import TrainAConfig, build, config_hash, read_yaml, to_yaml
+from esc_ensemble.data.cache import WaveformCache
+from esc_ensemble.data.catalog import Catalog
+from esc_ensemble.data.splits import FoldSplit, split_fold
+from esc_ensemble.errors import ConfigError, LogitsError, list_problems
+from esc_ensemble.files import folder_lock, write_json, write_text
+from esc_ensemble.logits import FoldLogits, LogitsPart, read_logits, write_logits
+from esc_ensemble.metrics import score, softmax
+from esc_ensemble.models.checkpoint import save_checkpoint
+from esc_ensemble.models.registry import ModelSpec, build_model
+from esc_ensemble.predict import predict_logits
+from esc_ensemble.progress import say
+from esc_ensemble.training.device import build_accelerator
+from esc_ensemble.training.loop import TrainingData, train_model
+
+MANIFEST_SCHEMA = 1
+PACKAGES = ("torch", "accelerate", "numpy", "soundfile", "soxr")
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """All that stays the same from fold to fold of one run."""
+
+    run_dir: Path
+    config: TrainAConfig
+    catalog: Catalog
+    cache: WaveformCache
+    accelerator: Accelerator
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What builds the network."""
+        return ModelSpec(self.config.model, self.config.frontend, self.config.data, self.catalog.class_names)
+
+
+def train_folds(
+    run_dir: Path, config: TrainAConfig, catalog: Catalog, cache: WaveformCache, folds: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    """Trains every fold (or those named) that is not done yet, and writes `metrics.json` over all that are.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        ConfigError: the folder holds a run with other settings or other data.
+        DataError: a fold does not exist, or a class would have no training clip.
+    """
+    chosen = folds or catalog.fold_numbers
+    splits = [split_fold(catalog, fold, config.data.selection_fraction, config.seed) for fold in chosen]
+    accelerator = build_accelerator(config.train)
+    trainer = Trainer(run_dir, config, catalog, cache, accelerator)
+    if not accelerator.is_main_process:
+        for split in splits:
+            _train_fold(trainer, split)
+        return {}
+    with folder_lock(run_dir):
+        _open_run(trainer)
+        for split in splits:
+            _train_fold(trainer, split)
+        return _write_metrics(trainer)
+
+
+def _open_run(trainer: Trainer) -> None:
+    """Starts the run's folder, or checks that it holds the same run."""
+    config_path, manifest_path = trainer.run_dir / "config.yaml", trainer.run_dir / "manifest.json"
+    manifest = {
+        "schema": MANIFEST_SCHEMA,
+        "run": trainer.run_dir.name,
+        "config_hash": config_hash(trainer.config),
+        "dataset": trainer.catalog.name,
+        "dataset_fingerprint": trainer.catalog.fingerprint,
+        "n_clips": len(trainer.catalog.clips),
+        "skipped_clips": list(trainer.catalog.skipped),
+        "protocol": "selection split" if trainer.config.data.selection_fraction else "epochs fixed beforehand",
+        "seed": trainer.config.seed,
+        "device": str(trainer.accelerator.device),
+        "precision": trainer.accelerator.mixed_precision,
+        "threads": torch.get_num_threads(),
+        "processes": trainer.accelerator.num_processes,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+    if config_path.exists() and manifest_path.exists():
+        _check_same_run(trainer, json.loads(manifest_path.read_text(encoding="utf-8")))
+        return
+    write_text(config_path, to_yaml(trainer.config))
+    write_json(manifest_path, manifest)
+
+
+def _check_same_run(trainer: Trainer, manifest: dict[str, Any]) -> None:
+    run_dir = trainer.run_dir
+    if manifest.get("dataset_fingerprint") != trainer.catalog.fingerprint:
+        raise ConfigError(
+            f"{run_dir} was trained on other data ({manifest.get('dataset')}). Choose another name with --run."
+        )
+    if manifest.get("config_hash") == config_hash(trainer.config):
+        torch.set_num_threads(manifest.get("threads", torch.get_num_threads()))  # sums depend on it in their last bit
+        return
+    path = run_dir / "config.yaml"
+    old = build(type(trainer.config), read_yaml(path), str(path))
+    problems = _differences(old.model_dump(), trainer.config.model_dump())
+    raise ConfigError(
+        list_problems(f"{run_dir} was trained with other settings:", problems, "Choose another name with --run.")
+    )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(old.get(key), dict):
+            found += _differences(old[key], value, f"{prefix}{key}.")
+        elif old.get(key) != value:
+            found.append(f"{prefix}{key}: {old.get(key)} there, {value} asked for")
+    return found
+
+
+def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
+    config, accelerator = trainer.config, trainer.accelerator
+    folder = trainer.run_dir / f"fold-{split.fold}"
+    if _is_done(trainer, folder):
+        if accelerator.is_main_process:
+            say(f"{trainer.run_dir.name} fold {split.fold}: done already")
+        return
+    labels = trainer.catalog.labels
+    data = TrainingData(
+        read_batch=trainer.cache.batch,
+        labels=labels,
+        train=split.train,
+        selection=split.selection,
+        n_classes=len(trainer.catalog.class_names),
+        sample_rate=config.data.sample_rate,
+    )
+    seed = int(np.random.default_rng([config.seed, split.fold]).integers(2**31))
+    torch.manual_seed(seed)
+    model = train_model(
+        build_model(trainer.spec),
+        data,
+        config.train,
+        config.augment,
+        accelerator=accelerator,
+        folder=folder,
+        seed=seed,
+        title=f"{trainer.run_dir.name} fold {split.fold}",
+    )
+    if accelerator.is_main_process:
+        save_checkpoint(folder, model, trainer.spec, fold=split.fold, run=trainer.run_dir.name)
+        _write_fold_logits(trainer, split, model, folder)
+        (folder / "state.pt").unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+
+
+def _is_done(trainer: Trainer, folder: Path) -> bool:
+    """Whether the fold's logits are there, whole, and from this very run."""
+    try:
+        found = read_logits(folder / "logits.npz")
+    except LogitsError:
+        return False
+    same = found.config_hash == config_hash(trainer.config)
+    return same and found.dataset_fingerprint == trainer.catalog.fingerprint
+
+
+def _write_fold_logits(trainer: Trainer, split: FoldSplit, model: torch.nn.Module, folder: Path) -> None:
+    config, catalog = trainer.config, trainer.catalog
+    model.to(trainer.accelerator.device)
+
+    def part(index: np.ndarray) -> LogitsPart:
+        logits = predict_logits(
+            model,
+            trainer.cache.batch,
+            index,
+            config.shift_seconds,
+            sample_rate=config.data.sample_rate,
+            n_classes=len(catalog.class_names),
+            device=trainer.accelerator.device,
+        )
+        return LogitsPart(catalog.clip_ids[index], catalog.labels[index], logits, catalog.sources[index])
+
+    fold_logits = FoldLogits(
+        test=part(split.test),
+        selection=part(split.selection),
+        shifts=np.array(config.shift_seconds, dtype=np.float32),
+        class_names=catalog.class_names,
+        fold=split.fold,
+        run=trainer.run_dir.name,
+        config_hash=config_hash(config),
+        dataset_fingerprint=catalog.fingerprint,
+    )
+    write_logits(folder / "logits.npz", fold_logits)
+
+
+def _write_metrics(trainer: Trainer) -> dict[str, Any]:
+    folds: dict[str, dict[str, float]] = {}
+    for fold in trainer.catalog.fold_numbers:
+        folder = trainer.run_dir / f"fold-{fold}"
+        if not _is_done(trainer, folder):
+            continue
+        logits = read_logits(folder / "logits.npz")
+        centre = int(np.flatnonzero(logits.shifts == 0.0)[0])
+        folds[str(fold)] = score(softmax(logits.test.logits[centre]), logits.test.labels)
+    names = list(next(iter(folds.values()), {}))
+    table = {name: np.array([scores[name] for scores in folds.values()]) for name in names}
+    metrics = {
+        "protocol": "selection split" if trainer.config.data.selection_fraction else "epochs fixed beforehand",
+        "folds": folds,
+        "mean": {name: float(values.mean()) for name, values in table.items()},
+        "std": {name: float(values.std()) for name, values in table.items()},
+    }
+    write_json(trainer.run_dir / "metrics.json", metrics)
+    return metrics

@@ -1,0 +1,57 @@
+"""Where and in which precision to train, from what the machine really has."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from esc_ensemble.config import TrainConfig
+from esc_ensemble.errors import ConfigError
+
+
+def build_accelerator(train: TrainConfig) -> Accelerator:
+    """Gives the accelerator for these settings and sets the number of CPU threads.
+
+    Raises:
+        ConfigError: a GPU is asked for that is not there.
+    """
+    use_cpu = train.device == "cpu" or not torch.cuda.is_available()
+    if train.device == "cuda" and use_cpu:
+        raise ConfigError('train.device is "cuda", but torch sees no GPU here. Use --train.device auto.')
+    torch.set_num_threads(train.threads or free_cores())
+    AcceleratorState._reset_state(reset_partial_state=False)  # it is a singleton, and precision differs between runs
+    precision = choose_precision(train.precision, use_cpu=use_cpu)
+    return Accelerator(cpu=use_cpu, mixed_precision="no" if precision == "fp32" else precision)
+
+
+def choose_precision(wanted: str, *, use_cpu: bool) -> str:
+    """Gives fp32, bf16 or fp16; `auto` takes half precision only where the hardware has it.
+
+    A CPU without bf16 instructions emulates them many times slower than fp32.
+
+    Raises:
+        ConfigError: fp16 is asked for on a CPU.
+    """
+    if wanted == "fp16" and use_cpu:
+        raise ConfigError("train.precision fp16 needs a GPU. Use --train.precision auto.")
+    if wanted != "auto":
+        return wanted
+    if use_cpu:
+        return "bf16" if _cpu_has_bf16() else "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def free_cores() -> int:
+    """Gives the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_has_bf16() -> bool:
+    # Private names, so asked for with care: without them the answer is no, which is only slower.
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)

@@ -1,0 +1,305 @@
+"""One training loop for every model: waveforms and a network in, averaged weights and a history out.
+
+All randomness of an epoch follows from (seed, fold, epoch), and nothing else is drawn anywhere, so a run that
+was killed goes on from its last whole epoch to the very same weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from esc_ensemble.augment import augment_waveform, mix_pairs
+from esc_ensemble.config import AugmentConfig, TrainConfig
+from esc_ensemble.errors import ModelFileError, WorkError
+from esc_ensemble.features.specaugment import spec_augment
+from esc_ensemble.files import atomic_path
+from esc_ensemble.metrics import log_loss, softmax, top_k_accuracy
+from esc_ensemble.models.base import AudioClassifier
+from esc_ensemble.predict import predict_logits, to_waveform
+from esc_ensemble.progress import progress
+from esc_ensemble.training.optim import AveragedWeights, build_optimizer, learning_rate_factor
+
+STATE_SCHEMA = 1
+PLATEAU_FACTOR = 0.5
+PLATEAU_PATIENCE = 5
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The clips of one fold's training.
+
+    `read_batch` takes clip numbers (B,) and gives int16 waveforms (B, T); `labels` (all clips,) int64.
+    """
+
+    read_batch: Callable[[np.ndarray], np.ndarray]
+    labels: np.ndarray
+    train: np.ndarray
+    selection: np.ndarray
+    n_classes: int
+    sample_rate: int
+
+
+@dataclass
+class TrainingState:
+    """What changes from epoch to epoch; the whole of it goes into `state.pt`."""
+
+    epoch: int = 0
+    plateau_factor: float = 1.0
+    best_loss: float = math.inf
+    best_epoch: int = -1
+    plateau_epoch: int = -1
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class TrainingStep(nn.Module):
+    """Waveforms (B, T) and class probabilities (B, C) to the loss, by way of all augmentation.
+
+    A module of its own, so that autocast and data-parallel wrappers see one forward pass.
+    """
+
+    def __init__(self, model: AudioClassifier, augment: AugmentConfig, train: TrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.augment = augment
+        self.label_smoothing = train.label_smoothing
+        self.channels_last = train.channels_last
+
+    def forward(self, waveform: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.model.frontend(augment_waveform(waveform, self.augment))
+        features = spec_augment(features, self.augment)
+        features, mixed = mix_pairs(features, targets, self.augment)
+        if self.channels_last and features.ndim == 4:
+            features = features.contiguous(memory_format=torch.channels_last)
+        logits = self.model.forward_head(self.model.forward_features(features)).float()
+        loss = F.cross_entropy(logits, mixed, label_smoothing=self.label_smoothing)
+        n_right = (logits.argmax(dim=1) == mixed.argmax(dim=1)).sum()
+        return loss, n_right
+
+
+def train_model(
+    model: AudioClassifier,
+    data: TrainingData,
+    train: TrainConfig,
+    augment: AugmentConfig,
+    *,
+    accelerator: Accelerator,
+    folder: Path,
+    seed: int,
+    title: str,
+) -> AudioClassifier:
+    """Trains `model` and gives it back with its averaged weights, on the CPU, in eval mode.
+
+    After each epoch `folder/state.pt` and `folder/history.csv` are written; where a state is found, training
+    goes on from it.
+
+    Args:
+        model: with fresh weights.
+        data: the clips.
+        train: how.
+        augment: random changes to waveforms and features.
+        accelerator: device, precision and processes.
+        folder: the fold's folder.
+        seed: of this fold; every epoch's randomness follows from it.
+        title: for the progress display.
+
+    Raises:
+        WorkError: the loss is no longer a number.
+        ModelFileError: the saved state is damaged.
+    """
+    memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
+    model = model.to(device=accelerator.device, memory_format=memory_format)
+    optimizer = build_optimizer(model, train)
+    average = AveragedWeights(model, train.ema_decay)
+    step, optimizer = accelerator.prepare(TrainingStep(model, augment, train), optimizer)
+    state = _load_state(folder, model, optimizer, average, accelerator)
+    steps_per_epoch = len(_epoch_steps(data.train, train, accelerator.num_processes, np.random.default_rng(0)))
+
+    with progress(title, train.epochs, "epochs", done=state.epoch) as advance:
+        while state.epoch < train.epochs and not _out_of_patience(state, train):
+            row = _run_epoch(step, optimizer, average, data, train, state, accelerator, seed, steps_per_epoch)
+            if len(data.selection):
+                row |= _score_selection(model, average, data, accelerator)
+            _follow_selection(state, row, average, train)
+            state.epoch += 1
+            state.history.append(row)
+            if accelerator.is_main_process:
+                _save_state(folder, state, model, optimizer, average, accelerator)
+            advance(note=_note(row))
+    model.load_state_dict(state.best_weights if train.patience and state.best_weights else average.weights)
+    return model.cpu().eval()
+
+
+def _run_epoch(
+    step: nn.Module,
+    optimizer: Any,
+    average: AveragedWeights,
+    data: TrainingData,
+    train: TrainConfig,
+    state: TrainingState,
+    accelerator: Accelerator,
+    seed: int,
+    steps_per_epoch: int,
+) -> dict[str, float]:
+    start = time.monotonic()
+    order = np.random.default_rng([seed, state.epoch])
+    torch.manual_seed(int(np.random.default_rng([seed, state.epoch, accelerator.process_index]).integers(2**62)))
+    model = accelerator.unwrap_model(step).model
+    step.train()
+    total_loss = torch.zeros((), device=accelerator.device)
+    total_right = torch.zeros((), device=accelerator.device)
+    n_seen = 0
+    factor = 0.0
+    for number, chosen in enumerate(_epoch_steps(data.train, train, accelerator.num_processes, order)):
+        done = state.epoch * steps_per_epoch + number
+        factor = learning_rate_factor(train, done, train.epochs * steps_per_epoch) * state.plateau_factor
+        for group in optimizer.param_groups:
+            group["lr"] = train.learning_rate * factor
+        mine = chosen[accelerator.process_index :: accelerator.num_processes]
+        parts = np.array_split(mine, math.ceil(len(mine) / train.batch_size))
+        for position, part in enumerate(parts):
+            waveform = to_waveform(data.read_batch(part), accelerator.device)
+            targets = F.one_hot(torch.from_numpy(data.labels[part]), data.n_classes).float().to(accelerator.device)
+            with accelerator.no_sync(step) if position + 1 < len(parts) else nullcontext():
+                loss, n_right = step(waveform, targets)
+                accelerator.backward(loss * (len(part) / len(mine)))
+            total_loss += loss.detach() * len(part)
+            total_right += n_right
+            n_seen += len(part)
+        if train.clip_norm:
+            accelerator.clip_grad_norm_(step.parameters(), train.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update(model)
+    loss_value = float(total_loss) / n_seen
+    if not math.isfinite(loss_value):
+        raise WorkError(
+            f"The training loss became {loss_value} in epoch {state.epoch + 1}. "
+            "Lower --train.learning-rate, or set --train.precision fp32."
+        )
+    seconds = time.monotonic() - start
+    return {
+        "epoch": state.epoch + 1,
+        "learning_rate": train.learning_rate * factor,
+        "train_loss": loss_value,
+        "train_top1": float(total_right) / n_seen,
+        "seconds": round(seconds, 3),
+        "clips_per_second": round(n_seen * accelerator.num_processes / seconds, 1),
+    }
+
+
+def _epoch_steps(
+    clips: np.ndarray, train: TrainConfig, n_processes: int, order: np.random.Generator
+) -> list[np.ndarray]:
+    """Shuffled clip numbers, cut into optimiser steps; a last step under half the size is left out."""
+    size = train.batch_size * train.accumulation * n_processes
+    shuffled = order.permutation(clips)
+    steps = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
+    if len(steps) > 1 and len(steps[-1]) < size / 2:
+        steps.pop()
+    return steps
+
+
+def _score_selection(
+    model: AudioClassifier, average: AveragedWeights, data: TrainingData, accelerator: Accelerator
+) -> dict[str, float]:
+    """Loss and top-1 of the averaged weights on the selection split, the same on every process."""
+    judged = copy.deepcopy(model)
+    judged.load_state_dict(average.weights)
+    logits = predict_logits(
+        judged,
+        data.read_batch,
+        data.selection,
+        (0.0,),
+        sample_rate=data.sample_rate,
+        n_classes=data.n_classes,
+        device=accelerator.device,
+    )[0]
+    labels = data.labels[data.selection]
+    scores = [log_loss(softmax(logits), labels), top_k_accuracy(logits, labels, 1)]
+    broadcast_object_list(scores)
+    return {"selection_loss": scores[0], "selection_top1": scores[1]}
+
+
+def _follow_selection(
+    state: TrainingState, row: dict[str, float], average: AveragedWeights, train: TrainConfig
+) -> None:
+    if "selection_loss" not in row:
+        return
+    if row["selection_loss"] < state.best_loss:
+        state.best_loss, state.best_epoch, state.plateau_epoch = row["selection_loss"], state.epoch, state.epoch
+        if train.patience:
+            state.best_weights = {name: tensor.clone() for name, tensor in average.weights.items()}
+    elif train.schedule == "plateau" and state.epoch - state.plateau_epoch > PLATEAU_PATIENCE:
+        state.plateau_factor *= PLATEAU_FACTOR
+        state.plateau_epoch = state.epoch
+
+
+def _out_of_patience(state: TrainingState, train: TrainConfig) -> bool:
+    return bool(train.patience and state.best_epoch >= 0 and state.epoch - 1 - state.best_epoch >= train.patience)
+
+
+def _save_state(
+    folder: Path,
+    state: TrainingState,
+    model: AudioClassifier,
+    optimizer: Any,
+    average: AveragedWeights,
+    accelerator: Accelerator,
+) -> None:
+    values = {
+        "schema": STATE_SCHEMA,
+        "state": vars(state),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average.weights,
+        "n_updates": average.n_updates,
+        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
+    }
+    with atomic_path(folder / "state.pt") as temporary:
+        torch.save(values, temporary)
+    names = list(dict.fromkeys(name for row in state.history for name in row))
+    with atomic_path(folder / "history.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(state.history)
+
+
+def _load_state(
+    folder: Path, model: AudioClassifier, optimizer: Any, average: AveragedWeights, accelerator: Accelerator
+) -> TrainingState:
+    path = folder / "state.pt"
+    if not path.exists():
+        return TrainingState()
+    try:
+        values = torch.load(path, map_location=accelerator.device, weights_only=True)
+        model.load_state_dict(values["model"])
+        optimizer.load_state_dict(values["optimizer"])
+        average.weights, average.n_updates = values["average"], values["n_updates"]
+        if accelerator.scaler and values["scaler"]:
+            accelerator.scaler.load_state_dict(values["scaler"])
+        return TrainingState(**values["state"])
+    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}). Delete it to train this fold from the start.") from error
+
+
+def _note(row: dict[str, float]) -> str:
+    parts = [f"loss {row['train_loss']:.3f}", f"top-1 {row['train_top1']:.3f}"]
+    if "selection_loss" in row:
+        parts += [f"selection loss {row['selection_loss']:.3f}", f"top-1 {row['selection_top1']:.3f}"]
+    return ", ".join([*parts, f"{row['clips_per_second']:.0f} clips/s"])

@@ -1,0 +1,74 @@
+"""Parameter groups, the course of the learning rate, and averaged weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from esc_ensemble.config import TrainConfig
+
+ONECYCLE_START = 1.0 / 25.0
+ONECYCLE_END = 1.0 / 25e4
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW with no weight decay on biases, norms and other vectors."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=True)
+
+
+def learning_rate_factor(config: TrainConfig, step: int, n_steps: int) -> float:
+    """Gives the part of the peak learning rate at `step` of `n_steps`: a pure function, so nothing to save.
+
+    `onecycle` is the two cosines of torch's OneCycleLR with its default start and end; `cosine` rises in a
+    line and falls to 0; `constant` and `plateau` stay (plateau's own factor is kept by the loop).
+    """
+    if config.schedule in ("constant", "plateau"):
+        return 1.0
+    if config.schedule == "onecycle":
+        peak = config.warmup * n_steps - 1.0
+        if peak > 0 and step <= peak:
+            return _cosine_between(ONECYCLE_START, 1.0, step / peak)
+        return _cosine_between(1.0, ONECYCLE_END, (step - peak) / max(n_steps - 1.0 - peak, 1.0))
+    rise = config.warmup * n_steps
+    if step < rise:
+        return (step + 1.0) / (rise + 1.0)
+    return _cosine_between(1.0, 0.0, (step - rise) / max(n_steps - rise, 1.0))
+
+
+def _cosine_between(start: float, end: float, part: float) -> float:
+    return end + (start - end) / 2.0 * (1.0 + math.cos(math.pi * min(max(part, 0.0), 1.0)))
+
+
+class AveragedWeights:
+    """Exponential moving average of a model's weights and running statistics.
+
+    The decay rises from 0 as (1 + n) / (10 + n) up to its setting, so that the first, random weights are
+    soon forgotten. With decay 0 it just holds the last weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.n_updates = 0
+        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Moves the average towards the model's present weights."""
+        decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
+        self.n_updates += 1
+        averages: list[Tensor] = []
+        latest: list[Tensor] = []
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                averages.append(self.weights[name])
+                latest.append(tensor)
+            else:
+                self.weights[name].copy_(tensor)
+        torch._foreach_lerp_(averages, latest, 1.0 - decay)
