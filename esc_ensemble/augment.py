@@ -49,7 +49,7 @@ def mix_pairs(features: Tensor, targets: Tensor, config: AugmentConfig) -> tuple
 
 
 def _rewind(waveform: Tensor, config: AugmentConfig) -> Tensor:
-    batch, n_samples = waveform.shape
+    n_samples = waveform.shape[1]
     start = _uniform(waveform, 0.0, 1.0) * _chosen(waveform, config.roll)  # (B, 1), as a part of the clip
     start = (start * n_samples).floor()
     time = torch.arange(n_samples, device=waveform.device)

@@ -36,7 +36,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WorkError(f"No space left to write {path}. Free some space and run the same command again.") from error
+            raise WorkError(
+                f"No space left to write {path}. Free some space and run the same command again."
+            ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise WorkError(f"Cannot write {path}: {error.strerror}. Choose a folder you can write to.") from error
         raise

@@ -1,10 +1,10 @@
 """Audio files to named predictions with onnxruntime alone: no torch, nothing but the `.onnx` file.
 
-    from esc_ensemble.infer import Classifier
+from esc_ensemble.infer import Classifier
 
-    classifier = Classifier(Path("exports/blend.onnx"))
-    for prediction in classifier.predict([Path("dog.wav")]):
-        print(prediction.path, prediction.top(3))
+classifier = Classifier(Path("exports/blend.onnx"))
+for prediction in classifier.predict([Path("dog.wav")]):
+    print(prediction.path, prediction.top(3))
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from esc_ensemble.files import atomic_path
 
 METADATA_KEY = "esc_ensemble"
 METADATA_SCHEMA = 1
+PROBABILITY_FLOOR = 1e-12
 METADATA_NEEDED = ("class_names", "sample_rate", "n_samples", "fit", "trim_db", "tta", "members")
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
@@ -68,7 +69,7 @@ class Classifier:
         providers = [name for name in PROVIDERS if name in available]
         try:
             self.session = onnxruntime.InferenceSession(str(model), options, providers=providers)
-        except Exception as error:  # noqa: BLE001 - onnxruntime has a dozen kinds for "not a usable model"
+        except Exception as error:
             raise ModelFileError(f"{model} cannot be read as an ONNX model: {error}") from error
         self.metadata = _read_metadata(self.session, model)
         self.class_names: tuple[str, ...] = tuple(self.metadata["class_names"])
@@ -102,20 +103,23 @@ class Classifier:
         Raises:
             DataError: names every file that cannot be read, before the first prediction.
         """
+        listen = self.listen_shifted if tta and not self.metadata["tta"] else self.listen
         with ThreadPoolExecutor(_free_cores()) as pool:
             for start in range(0, len(paths), batch_size):
                 chosen = paths[start : start + batch_size]
                 heard = list(pool.map(self._try_prepare, chosen))
                 bad = [str(result) for result in heard if isinstance(result, DataError)]
                 if bad and not skip_bad:
-                    raise DataError(list_problems("These files cannot be heard:", bad, "Leave them out with --skip-bad."))
+                    raise DataError(
+                        list_problems("These files cannot be heard:", bad, "Leave them out with --skip-bad.")
+                    )
                 good = [
                     (path, waveform)
                     for path, waveform in zip(chosen, heard, strict=True)
                     if isinstance(waveform, np.ndarray)
                 ]
                 if good:
-                    probabilities = self._listen_shifted(np.stack([waveform for _, waveform in good]), tta)
+                    probabilities = listen(np.stack([waveform for _, waveform in good]))
                     for (path, _), row in zip(good, probabilities, strict=True):
                         yield Prediction(path, self.class_names, row)
 
@@ -125,8 +129,17 @@ class Classifier:
         except DataError as error:
             return error
 
-    def _listen_shifted(self, waveforms: np.ndarray, tta: bool) -> np.ndarray:
-        return self.listen(waveforms)
+    def listen_shifted(self, waveforms: np.ndarray) -> np.ndarray:
+        """Gives probabilities (B, C) of waveforms (B, T), averaged over the training runs' cyclic time shifts.
+
+        Log-probabilities are averaged. For a geometric blend whose members share their shifts this equals a
+        file exported with the shifts inside.
+        """
+        shifts = sorted({shift for member in self.metadata["members"] for shift in member["stored_shifts"]})
+        shifted = np.concatenate([np.roll(waveforms, round(shift * self.sample_rate), axis=1) for shift in shifts])
+        log_probs = np.log(np.maximum(self.listen(shifted), PROBABILITY_FLOOR))  # (S·B, C)
+        mean = np.exp(log_probs.reshape(len(shifts), len(waveforms), -1).mean(axis=0))  # (S·B, C) -> (B, C)
+        return mean / mean.sum(axis=1, keepdims=True)
 
 
 def find_audio(paths: Iterable[Path]) -> list[Path]:
@@ -179,8 +192,7 @@ def to_json(prediction: Prediction, k: int) -> dict[str, Any]:
         "file": str(prediction.path),
         "top": [{"class": name, "probability": round(p, 6)} for name, p in prediction.top(k)],
         "probabilities": {
-            name: round(float(p), 6)
-            for name, p in zip(prediction.class_names, prediction.probabilities, strict=True)
+            name: round(float(p), 6) for name, p in zip(prediction.class_names, prediction.probabilities, strict=True)
         },
     }
 

@@ -14,7 +14,7 @@ LINE_EVERY_SECONDS = 10.0
 class Advance(Protocol):
     """Moves a display on by `n` and shows `note` beside it."""
 
-    def __call__(self, n: int = 1, note: str = "") -> None: ...  # noqa: D102
+    def __call__(self, n: int = 1, note: str = "") -> None: ...
 
 
 def say(message: str) -> None:

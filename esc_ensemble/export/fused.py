@@ -50,7 +50,6 @@ class FusedBlend(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         blended: Tensor | None = None
         for shifts, members in self.groups:
-            # Not through a list of models when shifts are few: S·B waveforms in one batch keep the cores busy.
             shifted = torch.cat([waveform.roll(shift, dims=1) for shift in shifts])  # (B, T) -> (S·B, T)
             features = self._model(members[0]).frontend(shifted)
             for member in members:
@@ -64,7 +63,7 @@ class FusedBlend(nn.Module):
         model = self._model(member)
         logits = model.forward_head(model.forward_features(features))
         log_probs = (logits / self.temperatures[member]).log_softmax(dim=1)
-        mean = log_probs.unflatten(0, (n_shifts, -1)).mean(dim=0)  # (S·B, C) -> (S, B, C) -> (B, C)
+        mean = log_probs.view(n_shifts, -1, log_probs.shape[1]).mean(dim=0)  # (S·B, C) -> (S, B, C) -> (B, C)
         return mean if self.geometric else mean.softmax(dim=1)
 
     def _model(self, member: int) -> AudioClassifier:

@@ -54,9 +54,7 @@ def export_onnx(
     fused = FusedBlend(parts, blend["combiner"]).eval()
     data = heard_data(parts)
     n_samples = parts[0].spec.n_samples
-    waveforms = np.stack(
-        [prepare(path, data.sample_rate, n_samples, data.fit, data.trim_db) for path in clip_paths]
-    )
+    waveforms = np.stack([prepare(path, data.sample_rate, n_samples, data.fit, data.trim_db) for path in clip_paths])
     with atomic_path(out) as temporary:
         _write_graph(fused, torch.from_numpy(waveforms[:2]).repeat(2, 1)[:2], temporary)
         _write_metadata(temporary, describe_model(parts, blend))
@@ -95,7 +93,10 @@ def compare(fused: FusedBlend, path: Path, waveforms: np.ndarray, batch_size: in
     """Runs both on the same waveforms (N, T), in batches and, for the first clip, alone."""
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     ours, theirs = [], []
-    starts = [slice(0, 1), *(slice(start, start + batch_size) for start in range(0, len(waveforms), batch_size))]
+    starts = [
+        slice(0, 1),
+        *(slice(start, start + batch_size) for start in range(0, len(waveforms), batch_size)),
+    ]
     for part in starts:
         batch = np.ascontiguousarray(waveforms[part])
         with torch.inference_mode():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -65,9 +67,7 @@ class SpecCnn(AudioClassifier):
             nn.ReLU(),
         )
         sizes = [first, *config.widths]
-        self.stages = nn.Sequential(
-            *[ResidualBlock(n_in, n_out, 2) for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True)]
-        )
+        self.stages = nn.Sequential(*[ResidualBlock(n_in, n_out, 2) for n_in, n_out in pairwise(sizes)])
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.embedding_size, n_classes)
 

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from esc_ensemble.config import TrainAConfig, build, config_hash, read_yaml, to_yaml
-from esc_ensemble.data.cache import WaveformCache
+from esc_ensemble.config import TrainAConfig, build, check, config_hash, read_yaml, to_yaml
+from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.splits import FoldSplit, split_fold
 from esc_ensemble.errors import ConfigError, LogitsError, list_problems
 from esc_ensemble.files import folder_lock, write_json, write_text
 from esc_ensemble.logits import FoldLogits, LogitsPart, read_logits, write_logits
-from esc_ensemble.metrics import score, softmax
+from esc_ensemble.metrics import mean_and_std, score, softmax
 from esc_ensemble.models.checkpoint import save_checkpoint
 from esc_ensemble.models.registry import ModelSpec, build_model
 from esc_ensemble.predict import predict_logits
@@ -46,6 +46,29 @@ class Trainer:
     def spec(self) -> ModelSpec:
         """What builds the network."""
         return ModelSpec(self.config.model, self.config.frontend, self.config.data, self.catalog.class_names)
+
+
+def train_run(
+    run_dir: Path,
+    config: TrainAConfig,
+    catalog: Catalog,
+    *,
+    folds: tuple[int, ...] = (),
+    cache_dir: Path | None = None,
+    n_workers: int = 0,
+    skip_bad: bool = False,
+) -> dict[str, Any]:
+    """Decodes the clips where that was not done before, then trains the folds: see `train_folds`.
+
+    Raises:
+        ConfigError: the settings do not go together, or the folder holds another run.
+        DataError: clips cannot be decoded, a fold does not exist, or a class would have no training clip.
+    """
+    check(config, "The settings")
+    for fold in folds:
+        split_fold(catalog, fold, config.data.selection_fraction, config.seed)  # refuse before the decoding
+    cache, catalog = build_cache(catalog, config.data, cache_dir=cache_dir, n_workers=n_workers, skip_bad=skip_bad)
+    return train_folds(run_dir, config, catalog, cache, folds)
 
 
 def train_folds(
@@ -83,6 +106,7 @@ def _open_run(trainer: Trainer) -> None:
         "run": trainer.run_dir.name,
         "config_hash": config_hash(trainer.config),
         "dataset": trainer.catalog.name,
+        "dataset_path": str(trainer.catalog.root.resolve()),
         "dataset_fingerprint": trainer.catalog.fingerprint,
         "n_clips": len(trainer.catalog.clips),
         "skipped_clips": list(trainer.catalog.skipped),
@@ -106,7 +130,7 @@ def _check_same_run(trainer: Trainer, manifest: dict[str, Any]) -> None:
     run_dir = trainer.run_dir
     if manifest.get("dataset_fingerprint") != trainer.catalog.fingerprint:
         raise ConfigError(
-            f"{run_dir} was trained on other data ({manifest.get('dataset')}). Choose another name with --run."
+            f"{run_dir} was trained on other data ({manifest.get('dataset_path')}). Choose another name with --run."
         )
     if manifest.get("config_hash") == config_hash(trainer.config):
         torch.set_num_threads(manifest.get("threads", torch.get_num_threads()))  # sums depend on it in their last bit
@@ -212,13 +236,12 @@ def _write_metrics(trainer: Trainer) -> dict[str, Any]:
         logits = read_logits(folder / "logits.npz")
         centre = int(np.flatnonzero(logits.shifts == 0.0)[0])
         folds[str(fold)] = score(softmax(logits.test.logits[centre]), logits.test.labels)
-    names = list(next(iter(folds.values()), {}))
-    table = {name: np.array([scores[name] for scores in folds.values()]) for name in names}
+    over_folds = mean_and_std({int(fold): scores for fold, scores in folds.items()}) if folds else {}
     metrics = {
         "protocol": "selection split" if trainer.config.data.selection_fraction else "epochs fixed beforehand",
         "folds": folds,
-        "mean": {name: float(values.mean()) for name, values in table.items()},
-        "std": {name: float(values.std()) for name, values in table.items()},
+        "mean": {name: values["mean"] for name, values in over_folds.items()},
+        "std": {name: values["std"] for name, values in over_folds.items()},
     }
     write_json(trainer.run_dir / "metrics.json", metrics)
     return metrics

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from esc_ensemble.metrics import log_loss, softmax, top_k_accuracy
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.predict import predict_logits, to_waveform
 from esc_ensemble.progress import progress
-from esc_ensemble.training.optim import AveragedWeights, build_optimizer, learning_rate_factor
+from esc_ensemble.training.optim import AveragedWeights, build_optimizer, set_learning_rate
 
 STATE_SCHEMA = 1
 PLATEAU_FACTOR = 0.5
@@ -123,84 +124,104 @@ def train_model(
         ModelFileError: the saved state is damaged.
     """
     memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
-    model = model.to(device=accelerator.device, memory_format=memory_format)
-    optimizer = build_optimizer(model, train)
+    model = model.to(accelerator.device).to(memory_format=memory_format)  # type: ignore[call-overload]
     average = AveragedWeights(model, train.ema_decay)
-    step, optimizer = accelerator.prepare(TrainingStep(model, augment, train), optimizer)
-    state = _load_state(folder, model, optimizer, average, accelerator)
-    steps_per_epoch = len(_epoch_steps(data.train, train, accelerator.num_processes, np.random.default_rng(0)))
-
+    step, optimizer = accelerator.prepare(TrainingStep(model, augment, train), build_optimizer(model, train))
+    training = _Training(model, step, optimizer, average, data, train, accelerator, folder, seed)
+    state = _load_state(training)
     with progress(title, train.epochs, "epochs", done=state.epoch) as advance:
         while state.epoch < train.epochs and not _out_of_patience(state, train):
-            row = _run_epoch(step, optimizer, average, data, train, state, accelerator, seed, steps_per_epoch)
+            row = _run_epoch(training, state)
             if len(data.selection):
-                row |= _score_selection(model, average, data, accelerator)
-            _follow_selection(state, row, average, train)
+                row |= _score_selection(training)
+            _follow_selection(training, state, row)
             state.epoch += 1
             state.history.append(row)
             if accelerator.is_main_process:
-                _save_state(folder, state, model, optimizer, average, accelerator)
+                _save_state(training, state)
             advance(note=_note(row))
     model.load_state_dict(state.best_weights if train.patience and state.best_weights else average.weights)
     return model.cpu().eval()
 
 
-def _run_epoch(
-    step: nn.Module,
-    optimizer: Any,
-    average: AveragedWeights,
-    data: TrainingData,
-    train: TrainConfig,
-    state: TrainingState,
-    accelerator: Accelerator,
-    seed: int,
-    steps_per_epoch: int,
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class _Training:
+    """What stays the same from epoch to epoch."""
+
+    model: AudioClassifier
+    step: nn.Module
+    optimizer: Any
+    average: AveragedWeights
+    data: TrainingData
+    train: TrainConfig
+    accelerator: Accelerator
+    folder: Path
+    seed: int
+
+
+def _run_epoch(training: _Training, state: TrainingState) -> dict[str, float]:
+    train, data, accelerator = training.train, training.data, training.accelerator
     start = time.monotonic()
-    order = np.random.default_rng([seed, state.epoch])
-    torch.manual_seed(int(np.random.default_rng([seed, state.epoch, accelerator.process_index]).integers(2**62)))
-    model = accelerator.unwrap_model(step).model
-    step.train()
+    # One order of clips for all processes, but augmentation of its own for each.
+    order = np.random.default_rng([training.seed, state.epoch])
+    rank_seed = np.random.default_rng([training.seed, state.epoch, accelerator.process_index])
+    torch.manual_seed(int(rank_seed.integers(2**62)))
+    training.step.train()
     total_loss = torch.zeros((), device=accelerator.device)
     total_right = torch.zeros((), device=accelerator.device)
     n_seen = 0
-    factor = 0.0
-    for number, chosen in enumerate(_epoch_steps(data.train, train, accelerator.num_processes, order)):
-        done = state.epoch * steps_per_epoch + number
-        factor = learning_rate_factor(train, done, train.epochs * steps_per_epoch) * state.plateau_factor
-        for group in optimizer.param_groups:
-            group["lr"] = train.learning_rate * factor
+    steps = _epoch_steps(data.train, train, accelerator.num_processes, order)
+    for number, chosen in enumerate(steps):
+        set_learning_rate(
+            training.optimizer, train, state.epoch * len(steps) + number, len(steps), state.plateau_factor
+        )
         mine = chosen[accelerator.process_index :: accelerator.num_processes]
-        parts = np.array_split(mine, math.ceil(len(mine) / train.batch_size))
-        for position, part in enumerate(parts):
-            waveform = to_waveform(data.read_batch(part), accelerator.device)
-            targets = F.one_hot(torch.from_numpy(data.labels[part]), data.n_classes).float().to(accelerator.device)
-            with accelerator.no_sync(step) if position + 1 < len(parts) else nullcontext():
-                loss, n_right = step(waveform, targets)
-                accelerator.backward(loss * (len(part) / len(mine)))
-            total_loss += loss.detach() * len(part)
-            total_right += n_right
-            n_seen += len(part)
-        if train.clip_norm:
-            accelerator.clip_grad_norm_(step.parameters(), train.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(model)
-    loss_value = float(total_loss) / n_seen
-    if not math.isfinite(loss_value):
+        loss, n_right = _take_step(training, mine)
+        total_loss += loss
+        total_right += n_right
+        n_seen += len(mine)
+    mean_loss = float(total_loss) / n_seen
+    if not math.isfinite(mean_loss):
         raise WorkError(
-            f"The training loss became {loss_value} in epoch {state.epoch + 1}. "
+            f"The training loss became {mean_loss} in epoch {state.epoch + 1}. "
             "Lower --train.learning-rate, or set --train.precision fp32."
         )
     seconds = time.monotonic() - start
     return {
         "epoch": state.epoch + 1,
-        "learning_rate": train.learning_rate * factor,
-        "train_loss": loss_value,
+        "learning_rate": training.optimizer.param_groups[0]["lr"],
+        "train_loss": mean_loss,
         "train_top1": float(total_right) / n_seen,
         "seconds": round(seconds, 3),
         "clips_per_second": round(n_seen * accelerator.num_processes / seconds, 1),
     }
+
+
+def _take_step(training: _Training, clips: np.ndarray) -> tuple[Tensor, Tensor]:
+    """One move of the optimiser by the mean gradient over `clips`, in micro-batches of the batch size.
+
+    Returns:
+        The sum of the clips' losses and the number of clips whose top class is right, as scalars.
+    """
+    train, data, accelerator = training.train, training.data, training.accelerator
+    parts = np.array_split(clips, math.ceil(len(clips) / train.batch_size))
+    total_loss = torch.zeros((), device=accelerator.device)
+    total_right = torch.zeros((), device=accelerator.device)
+    for part in parts:
+        waveform = to_waveform(data.read_batch(part), accelerator.device)
+        targets = F.one_hot(torch.from_numpy(data.labels[part]), data.n_classes).float().to(accelerator.device)
+        last = part is parts[-1]
+        with nullcontext() if last else accelerator.no_sync(training.step):
+            loss, n_right = training.step(waveform, targets)
+            accelerator.backward(loss * (len(part) / len(clips)))
+        total_loss += loss.detach() * len(part)
+        total_right += n_right
+    if train.clip_norm:
+        accelerator.clip_grad_norm_(training.step.parameters(), train.clip_norm)
+    training.optimizer.step()
+    training.optimizer.zero_grad()
+    training.average.update(training.model)
+    return total_loss, total_right
 
 
 def _epoch_steps(
@@ -215,12 +236,11 @@ def _epoch_steps(
     return steps
 
 
-def _score_selection(
-    model: AudioClassifier, average: AveragedWeights, data: TrainingData, accelerator: Accelerator
-) -> dict[str, float]:
+def _score_selection(training: _Training) -> dict[str, float]:
     """Loss and top-1 of the averaged weights on the selection split, the same on every process."""
-    judged = copy.deepcopy(model)
-    judged.load_state_dict(average.weights)
+    data = training.data
+    judged = copy.deepcopy(training.model)
+    judged.load_state_dict(training.average.weights)
     logits = predict_logits(
         judged,
         data.read_batch,
@@ -228,7 +248,7 @@ def _score_selection(
         (0.0,),
         sample_rate=data.sample_rate,
         n_classes=data.n_classes,
-        device=accelerator.device,
+        device=training.accelerator.device,
     )[0]
     labels = data.labels[data.selection]
     scores = [log_loss(softmax(logits), labels), top_k_accuracy(logits, labels, 1)]
@@ -236,65 +256,67 @@ def _score_selection(
     return {"selection_loss": scores[0], "selection_top1": scores[1]}
 
 
-def _follow_selection(
-    state: TrainingState, row: dict[str, float], average: AveragedWeights, train: TrainConfig
-) -> None:
+def _follow_selection(training: _Training, state: TrainingState, row: dict[str, float]) -> None:
     if "selection_loss" not in row:
         return
+    train = training.train
     if row["selection_loss"] < state.best_loss:
-        state.best_loss, state.best_epoch, state.plateau_epoch = row["selection_loss"], state.epoch, state.epoch
+        state.best_loss, state.best_epoch, state.plateau_epoch = (
+            row["selection_loss"],
+            state.epoch,
+            state.epoch,
+        )
         if train.patience:
-            state.best_weights = {name: tensor.clone() for name, tensor in average.weights.items()}
+            weights = training.average.weights
+            state.best_weights = {name: tensor.clone() for name, tensor in weights.items()}
     elif train.schedule == "plateau" and state.epoch - state.plateau_epoch > PLATEAU_PATIENCE:
         state.plateau_factor *= PLATEAU_FACTOR
         state.plateau_epoch = state.epoch
 
 
 def _out_of_patience(state: TrainingState, train: TrainConfig) -> bool:
-    return bool(train.patience and state.best_epoch >= 0 and state.epoch - 1 - state.best_epoch >= train.patience)
+    waited = state.epoch - 1 - state.best_epoch
+    return bool(train.patience and state.best_epoch >= 0 and waited >= train.patience)
 
 
-def _save_state(
-    folder: Path,
-    state: TrainingState,
-    model: AudioClassifier,
-    optimizer: Any,
-    average: AveragedWeights,
-    accelerator: Accelerator,
-) -> None:
+def _save_state(training: _Training, state: TrainingState) -> None:
+    scaler = training.accelerator.scaler
     values = {
         "schema": STATE_SCHEMA,
         "state": vars(state),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "average": average.weights,
-        "n_updates": average.n_updates,
-        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
+        "model": training.model.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
+        "average": training.average.weights,
+        "n_updates": training.average.n_updates,
+        "scaler": scaler.state_dict() if scaler else {},
     }
-    with atomic_path(folder / "state.pt") as temporary:
+    with atomic_path(training.folder / "state.pt") as temporary:
         torch.save(values, temporary)
     names = list(dict.fromkeys(name for row in state.history for name in row))
-    with atomic_path(folder / "history.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_path(training.folder / "history.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(state.history)
 
 
-def _load_state(
-    folder: Path, model: AudioClassifier, optimizer: Any, average: AveragedWeights, accelerator: Accelerator
-) -> TrainingState:
-    path = folder / "state.pt"
+def _load_state(training: _Training) -> TrainingState:
+    path = training.folder / "state.pt"
     if not path.exists():
         return TrainingState()
+    accelerator = training.accelerator
     try:
         values = torch.load(path, map_location=accelerator.device, weights_only=True)
-        model.load_state_dict(values["model"])
-        optimizer.load_state_dict(values["optimizer"])
-        average.weights, average.n_updates = values["average"], values["n_updates"]
+        training.model.load_state_dict(values["model"])
+        training.optimizer.load_state_dict(values["optimizer"])
+        training.average.weights = values["average"]
+        training.average.n_updates = values["n_updates"]
         if accelerator.scaler and values["scaler"]:
             accelerator.scaler.load_state_dict(values["scaler"])
         return TrainingState(**values["state"])
-    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError, UnpicklingError) as error:
         raise ModelFileError(f"{path} is damaged ({error}). Delete it to train this fold from the start.") from error
 
 

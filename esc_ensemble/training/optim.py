@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,15 @@ def learning_rate_factor(config: TrainConfig, step: int, n_steps: int) -> float:
     if step < rise:
         return (step + 1.0) / (rise + 1.0)
     return _cosine_between(1.0, 0.0, (step - rise) / max(n_steps - rise, 1.0))
+
+
+def set_learning_rate(
+    optimizer: Any, config: TrainConfig, step: int, steps_per_epoch: int, plateau_factor: float
+) -> None:
+    """Sets the learning rate of every group for `step`, counted over the whole training."""
+    factor = learning_rate_factor(config, step, config.epochs * steps_per_epoch) * plateau_factor
+    for group in optimizer.param_groups:
+        group["lr"] = config.learning_rate * factor
 
 
 def _cosine_between(start: float, end: float, part: float) -> float:

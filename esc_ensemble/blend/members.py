@@ -1,0 +1,168 @@
+"""Runs side by side: the same clips in the same order, or a refusal that says which run does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from esc_ensemble.errors import LogitsError, list_problems
+from esc_ensemble.logits import RunLogits, logits_path
+
+MAX_NAMED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class MemberLogits:
+    """The members of a blend, aligned by clip id."""
+
+    runs: tuple[RunLogits, ...]
+    """M runs, as read; their own clip order may differ from this one's."""
+    clip_ids: np.ndarray
+    """(N,) str, sorted."""
+    labels: np.ndarray
+    """(N,) int64, -1 where unknown."""
+    fold_of_clip: np.ndarray
+    """(N,) int64."""
+    sources: np.ndarray
+    """(N,) str."""
+    logits: tuple[np.ndarray, ...]
+    """M arrays (S, N, C) float32; S is each member's own number of shifts."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """M run names."""
+        return tuple(run.name for run in self.runs)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """C class names."""
+        return self.runs[0].class_names
+
+    @property
+    def fold_numbers(self) -> tuple[int, ...]:
+        """K fold numbers, rising."""
+        return self.runs[0].fold_numbers
+
+    @property
+    def shifts(self) -> tuple[np.ndarray, ...]:
+        """M arrays (S,) float32 seconds."""
+        return tuple(run.shifts for run in self.runs)
+
+    @property
+    def dataset_fingerprint(self) -> str:
+        """Fingerprint of the data that all members were trained on."""
+        return self.runs[0].folds[0].dataset_fingerprint
+
+
+def align_members(runs: Sequence[RunLogits]) -> MemberLogits:
+    """Puts the clips of all runs in one order, sorted by clip id.
+
+    Raises:
+        LogitsError: no run is given, one twice, or they differ in data, classes, folds, clips or labels.
+    """
+    if not runs:
+        raise LogitsError("There is nothing to blend: name at least one run, as in: esc-ens blend RUN")
+    # In this order: a run on other data differs in all the rest too, and one cause is enough to name.
+    for headline, find in (
+        ("A run can be blended only once:", _repeated),
+        ("Runs trained on different data cannot be blended:", _other_data),
+        ("Runs with different classes, or classes in another order, cannot be blended:", _other_classes),
+        ("Runs must hold the same folds to be blended:", _missing_folds),
+        ("Runs must hold the same clips in the same folds with the same labels to be blended:", _other_clips),
+    ):
+        problems = find(runs)
+        if problems:
+            raise LogitsError(list_problems(headline, problems))
+    orders = [np.argsort(run.clip_ids) for run in runs]
+    first, order = runs[0], orders[0]
+    # Trainers other than ours may name no sources; those that do were checked to see the same data.
+    pairs = list(zip(runs, orders, strict=True))
+    grouped = next((pair for pair in pairs if _names_sources(pair[0])), pairs[0])
+    return MemberLogits(
+        runs=tuple(runs),
+        clip_ids=first.clip_ids[order],
+        labels=first.labels[order],
+        fold_of_clip=first.fold_of_clip[order],
+        sources=grouped[0].sources[grouped[1]],
+        logits=tuple(run.logits[:, by_id] for run, by_id in pairs),
+    )
+
+
+def _names_sources(run: RunLogits) -> bool:
+    return not np.array_equal(run.sources, run.clip_ids)
+
+
+def _repeated(runs: Sequence[RunLogits]) -> list[str]:
+    names = [run.name for run in runs]
+    return [
+        f'run "{name}" is given {names.count(name)} times: '
+        + ", ".join(str(run.path) for run in runs if run.name == name)
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
+
+
+def _other_data(runs: Sequence[RunLogits]) -> list[str]:
+    prints = [run.folds[0].dataset_fingerprint for run in runs]
+    if len(set(prints)) == 1:
+        return []
+    return [f"{run.path} has dataset fingerprint {found}" for run, found in zip(runs, prints, strict=True)]
+
+
+def _other_classes(runs: Sequence[RunLogits]) -> list[str]:
+    first = runs[0]
+    problems = []
+    for run in runs[1:]:
+        if run.class_names == first.class_names:
+            continue
+        files = f"{_any_file(run)} and {_any_file(first)}"
+        extra = sorted(set(run.class_names) ^ set(first.class_names))
+        if extra:
+            problems.append(f"{files} do not both have: {_named(extra)}")
+        else:
+            problems.append(f"{files} have the same classes in another order")
+    return problems
+
+
+def _missing_folds(runs: Sequence[RunLogits]) -> list[str]:
+    wanted = {fold for run in runs for fold in run.fold_numbers}
+    problems = []
+    for run in runs:
+        missing = ",".join(str(fold) for fold in sorted(wanted - set(run.fold_numbers)))
+        if missing:
+            problems.append(
+                f"{run.path} lacks fold {missing}. Finish it: esc-ens train-a --run {run.name} "
+                f"--fold {missing} (or the trainer it was made with)"
+            )
+    return problems
+
+
+def _other_clips(runs: Sequence[RunLogits]) -> list[str]:
+    first = runs[0]
+    order = np.argsort(first.clip_ids)
+    problems = []
+    for run in runs[1:]:
+        differing = np.setxor1d(run.clip_ids, first.clip_ids)
+        if differing.size:
+            problems.append(f"{run.path} and {first.path} do not both have clip {_named(differing)}")
+            continue
+        by_id = np.argsort(run.clip_ids)
+        for what, of_run, of_first in (
+            ("fold", run.fold_of_clip[by_id], first.fold_of_clip[order]),
+            ("label", run.labels[by_id], first.labels[order]),
+        ):
+            wrong = run.clip_ids[by_id][of_run != of_first]
+            if wrong.size:
+                problems.append(f"{run.path} and {first.path} give another {what} to clip {_named(wrong)}")
+    return problems
+
+
+def _any_file(run: RunLogits) -> str:
+    return str(logits_path(run.path, run.fold_numbers[0]))
+
+
+def _named(values: Sequence[str] | np.ndarray) -> str:
+    more = f" and {len(values) - MAX_NAMED} more" if len(values) > MAX_NAMED else ""
+    return ", ".join(str(value) for value in values[:MAX_NAMED]) + more

@@ -1,0 +1,266 @@
+"""Every clip decoded once, into one memory-mapped array of 16-bit samples that training reads from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esc_ensemble.data.catalog import Catalog, subset
+from esc_ensemble.data.decoding import Decoded, Recipe, decode_all
+from esc_ensemble.data.duplicates import same_audio
+from esc_ensemble.errors import DataError, WorkError, list_problems
+from esc_ensemble.files import atomic_path, write_json
+from esc_ensemble.progress import progress, say
+
+if TYPE_CHECKING:
+    from esc_ensemble.config import DataConfig
+
+FORMAT_VERSION = 1
+MAX_WARNED = 5
+
+
+@dataclass(frozen=True)
+class WaveformCache:
+    """The waveforms of a catalog's clips, in their order.
+
+    `waveforms` is (N, T) int16, memory-mapped and read-only; divided by 32768 it lies in [-1, 1).
+    """
+
+    waveforms: npt.NDArray[np.int16]
+    sample_rate: int
+
+    def batch(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
+        """Copies the waveforms at `index` (B,) into memory, as (B, T) int16."""
+        return np.asarray(self.waveforms[index])
+
+
+def build_cache(
+    catalog: Catalog,
+    data: DataConfig,
+    *,
+    cache_dir: Path | None = None,
+    n_workers: int = 0,
+    skip_bad: bool = False,
+) -> tuple[WaveformCache, Catalog]:
+    """Opens the waveforms of a catalog, decoding its clips first where that was not done before.
+
+    A cache is known by its clips' names, sizes and times of change and by every setting that shapes a
+    waveform. Two processes that want the same one take turns.
+
+    Args:
+        catalog: the clips.
+        data: rate, length, fit and trim.
+        cache_dir: where caches lie; by default $ESC_ENSEMBLE_CACHE, else esc_ensemble in the user's cache
+            folder.
+        n_workers: processes that decode; 0 takes the free cores.
+        skip_bad: leave out clips that cannot be decoded or whose audio stands under another name too.
+
+    Returns:
+        The cache, and the catalog of the clips in it. With `skip_bad` its `skipped` says what was left out.
+
+    Raises:
+        DataError: clips cannot be decoded or the same audio stands in two folds or classes (all listed
+            together), or what skipping leaves cannot be cross-validated.
+        WorkError: the disk is full or the cache folder cannot be written.
+    """
+    recipe = Recipe(data.sample_rate, round(data.clip_seconds * data.sample_rate), data.fit, data.trim_db)
+    folder = cache_dir if cache_dir is not None else default_cache_dir()
+    path = folder / f"waveforms-{_key(catalog, recipe)}.npy"
+    with _only_writer(path):
+        content = _read(path, catalog, recipe)
+        if content is None or (content.bad and not skip_bad):
+            content = _build(path, catalog, recipe, n_workers, skip_bad=skip_bad)
+    return _audited(content, catalog, data, folder, n_workers, skip_bad=skip_bad)
+
+
+def default_cache_dir() -> Path:
+    """Gives $ESC_ENSEMBLE_CACHE, else esc_ensemble in $XDG_CACHE_HOME or ~/.cache."""
+    chosen = os.environ.get("ESC_ENSEMBLE_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "esc_ensemble"
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What lies on disk: the waveforms (n_good, T), a digest for each, and why the other clips have none."""
+
+    waveforms: npt.NDArray[np.int16]
+    digests: tuple[str, ...]
+    bad: dict[int, str]
+    """Position in the catalog -> message."""
+
+
+def _audited(
+    content: _Content, catalog: Catalog, data: DataConfig, folder: Path, n_workers: int, *, skip_bad: bool
+) -> tuple[WaveformCache, Catalog]:
+    if content.bad:
+        keep = [index for index in range(len(catalog.clips)) if index not in content.bad]
+        catalog = subset(catalog, keep, list(content.bad.values()))
+    found = same_audio(catalog, content.digests)
+    if found.harmless:
+        more = f" and {len(found.harmless) - MAX_WARNED} more" if len(found.harmless) > MAX_WARNED else ""
+        say(f"Same audio twice, kept: {'; '.join(found.harmless[:MAX_WARNED])}{more}.")
+    if not found.problems:
+        if catalog.skipped:
+            say(list_problems(f"Skipped {len(catalog.skipped)} of the clips:", catalog.skipped))
+        return WaveformCache(content.waveforms, data.sample_rate), catalog
+    if not skip_bad:
+        raise DataError(
+            list_problems(
+                f'"{catalog.name}" holds the same audio under several names:',
+                found.problems,
+                "Remove all but one of each, or pass --skip-bad to leave out those that contradict.",
+            )
+        )
+    # What is a duplicate depends on folds and labels, which are no part of the key: the rest gets a cache of
+    # its own.
+    keep = [index for index in range(len(catalog.clips)) if index not in found.drop]
+    rest = subset(catalog, keep, list(found.drop.values()))
+    return build_cache(rest, data, cache_dir=folder, n_workers=n_workers, skip_bad=True)
+
+
+def _key(catalog: Catalog, recipe: Recipe) -> str:
+    files = []
+    for clip in catalog.clips:
+        try:
+            status = clip.path.stat()
+        except OSError:  # gone since the catalog was read; decoding will name it with all the others
+            files.append([clip.clip_id, -1, -1])
+        else:
+            files.append([clip.clip_id, status.st_size, status.st_mtime_ns])
+    text = json.dumps(
+        [FORMAT_VERSION, recipe.sample_rate, recipe.n_samples, recipe.fit, recipe.trim_db, files]
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    """Lets one process at a time look for, and if need be write, the cache at `path`."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - inference imports this package's audio, never this
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say("Another process is decoding the same clips; waiting for it.")
+            lock.acquire()
+    except OSError as error:
+        raise WorkError(
+            f"Cannot write to the cache folder {path.parent}: {error.strerror or error}. "
+            "Set ESC_ENSEMBLE_CACHE to a folder you can write to."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read(path: Path, catalog: Catalog, recipe: Recipe) -> _Content | None:
+    """Opens a cache, or gives None where there is none that is whole."""
+    try:
+        described: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        digests = tuple(str(digest) for digest in described["digests"])
+        bad = {int(index): str(message) for index, message in described["bad"].items()}
+        waveforms = np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        return None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
+        say(f"The cache {path} is damaged; decoding again.")
+        return None
+    n_good = len(catalog.clips) - len(bad)
+    whole = (
+        waveforms.shape == (n_good, recipe.n_samples)
+        and waveforms.dtype == np.int16
+        and waveforms.flags.c_contiguous
+        and len(digests) == n_good
+    )
+    if not whole:
+        say(f"The cache {path} is damaged; decoding again.")
+        return None
+    return _Content(waveforms, digests, bad)
+
+
+def _build(path: Path, catalog: Catalog, recipe: Recipe, n_workers: int, *, skip_bad: bool) -> _Content:
+    """Decodes all clips into a new cache.
+
+    Samples are written with plain writes, in order: on a full disk a write fails with an error that can be
+    told, where storing into a memory map would kill the process.
+    """
+    n_clips = len(catalog.clips)
+    digests: list[str] = []
+    bad: dict[int, str] = {}
+    for leftover in path.parent.glob(
+        f".{path.stem}-*"
+    ):  # of a process that was killed; this one has the lock
+        leftover.unlink()
+    _require_space(path, n_clips * recipe.n_samples * 2)
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as file, progress("Decoding", n_clips) as advance:
+            file.write(_header(n_clips, recipe.n_samples))
+            for index, result in enumerate(_decoded(catalog, recipe, n_workers)):
+                if isinstance(result, str):
+                    bad[index] = result
+                else:
+                    file.write(result.samples)
+                    digests.append(result.digest)
+                advance()
+            if bad and not skip_bad:
+                advice = "Replace or remove them, or pass --skip-bad to leave them out."
+                raise DataError(
+                    list_problems(
+                        f'{len(bad)} of the {n_clips} clips of "{catalog.name}" cannot be used:',
+                        list(bad.values()),
+                        advice,
+                    )
+                )
+            if bad and not digests:
+                raise DataError(f'None of the {n_clips} clips of "{catalog.name}" can be used: {bad[0]}')
+            file.seek(0)
+            file.write(_header(len(digests), recipe.n_samples))
+            file.flush()
+            os.fsync(file.fileno())
+        # Until the new description stands there is none: the old one would not fit the new waveforms.
+        path.with_suffix(".json").unlink(missing_ok=True)
+    write_json(
+        path.with_suffix(".json"), {"digests": digests, "bad": {str(i): text for i, text in bad.items()}}
+    )
+    waveforms = np.load(path, mmap_mode="r")
+    return _Content(waveforms, tuple(digests), bad)
+
+
+def _decoded(catalog: Catalog, recipe: Recipe, n_workers: int) -> Iterator[Decoded | str]:
+    return decode_all([clip.path for clip in catalog.clips], recipe, n_workers)
+
+
+def _require_space(path: Path, n_bytes: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < n_bytes:
+        raise WorkError(
+            f"The cache needs {n_bytes / 1e6:.0f} MB, {path.parent} has {free / 1e6:.0f} MB left. "
+            "Free some space, or set ESC_ENSEMBLE_CACHE to a folder on another disk."
+        )
+
+
+def _header(n_clips: int, n_samples: int) -> bytes:
+    """Gives the header of an .npy file; it is padded, so that the number of clips can be corrected."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "<i2", "fortran_order": False, "shape": (n_clips, n_samples)}
+    )
+    return buffer.getvalue()

@@ -1,0 +1,218 @@
+"""A dataset on disk as labelled clips with folds and sources, audited before anything is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from esc_ensemble.data.layouts import Row, read_table
+from esc_ensemble.data.tables import plural
+from esc_ensemble.errors import DataError, list_problems
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One labelled audio file."""
+
+    clip_id: str
+    """Its name in the metadata."""
+    path: Path
+    label: int
+    """Index into the catalog's `class_names`, -1 where unknown."""
+    fold: int
+    source: str
+    """The recording it was cut from."""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All clips of a dataset, in the order of its metadata. The arrays are (N,), in the order of `clips`."""
+
+    name: str
+    root: Path
+    clips: tuple[Clip, ...]
+    class_names: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    """One message for each clip left out because it could not be used."""
+
+    @property
+    def clip_ids(self) -> npt.NDArray[np.str_]:
+        """Names."""
+        return np.array([clip.clip_id for clip in self.clips], dtype=np.str_)
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Indices into `class_names`, -1 where unknown."""
+        return np.array([clip.label for clip in self.clips], dtype=np.int64)
+
+    @property
+    def folds(self) -> npt.NDArray[np.int64]:
+        """Fold numbers."""
+        return np.array([clip.fold for clip in self.clips], dtype=np.int64)
+
+    @property
+    def sources(self) -> npt.NDArray[np.str_]:
+        """Names of the recordings that the clips were cut from."""
+        return np.array([clip.source for clip in self.clips], dtype=np.str_)
+
+    @property
+    def fold_numbers(self) -> tuple[int, ...]:
+        """The folds there are, ascending."""
+        return tuple(sorted({clip.fold for clip in self.clips}))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 hex digits that change with a clip's name, size, class, fold or source, not with their order."""
+        lines = sorted(
+            json.dumps(
+                [clip.clip_id, clip.path.stat().st_size, self.class_name(clip), clip.fold, clip.source]
+            )
+            for clip in self.clips
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+    def class_name(self, clip: Clip) -> str:
+        """Gives the name of a clip's class, empty where unknown."""
+        return self.class_names[clip.label] if clip.label >= 0 else ""
+
+
+def load_catalog(path: Path, *, esc10: bool = False, n_folds: int = 0) -> Catalog:
+    """Reads and audits a dataset: ESC-50 folder, UrbanSound8K folder, folder of class folders, or CSV.
+
+    `esc_ensemble.data.layouts` documents the four. Labels are re-indexed 0..C-1 in the order of the original
+    class numbers where there are any, else of the names. Folds that come with the data are never changed.
+
+    Args:
+        path: the folder or CSV file.
+        esc10: keep only ESC-50's ten classes marked `esc10`.
+        n_folds: folds to make, by source, where the data has none; 0 makes five for a folder of class folders
+            and refuses a CSV without folds.
+
+    Raises:
+        DataError: everything in the metadata that breaks a rule, listed together.
+    """
+    table = read_table(path.expanduser(), esc10=esc10, n_folds=n_folds)
+    names, name_problems = _class_names(table.rows)
+    index = {name: label for label, name in enumerate(names)}
+    clips = tuple(
+        Clip(
+            clip_id=row.clip_id, path=row.path, label=index[row.class_name], fold=row.fold, source=row.source
+        )
+        for row in table.rows
+    )
+    problems = [*table.problems, *name_problems, *_file_problems(clips)]
+    if clips:
+        problems += audit_folds(clips, names)
+    elif not problems:
+        problems = ["it lists no clip"]
+    if problems:
+        raise DataError(
+            list_problems(f"{table.origin} cannot be used ({plural(len(problems), 'problem')}):", problems)
+        )
+    return Catalog(name=table.name, root=table.root, clips=clips, class_names=names)
+
+
+def audit_folds(clips: Sequence[Clip], class_names: Sequence[str]) -> list[str]:
+    """Lists what stands in the way of honest cross-validation.
+
+    That is: fewer than two folds or classes, a source in two folds, and a class that would have no clip to
+    train on while one of the folds is held out.
+    """
+    folds_of_source: defaultdict[str, set[int]] = defaultdict(set)
+    folds_of_class: dict[int, set[int]] = {label: set() for label in range(len(class_names))}
+    for clip in clips:
+        folds_of_source[clip.source].add(clip.fold)
+        if clip.label >= 0:
+            folds_of_class[clip.label].add(clip.fold)
+    problems = []
+    if len(class_names) < 2:
+        problems.append(f"it has {plural(len(class_names), 'class')}, at least 2 are needed")
+    if len({clip.fold for clip in clips}) < 2:
+        problems.append("all clips are in one fold, at least 2 folds are needed")
+    else:
+        for label, folds in folds_of_class.items():
+            if not folds:
+                problems.append(f'class "{class_names[label]}" has no clip')
+            elif len(folds) == 1:
+                problems.append(
+                    f'class "{class_names[label]}" stands in fold {min(folds)} alone: '
+                    "with that fold held out it has no clip to train on"
+                )
+    for source, folds in folds_of_source.items():
+        if len(folds) > 1:
+            listed = ", ".join(map(str, sorted(folds)))
+            problems.append(f'source "{source}" has clips in folds {listed}; a source must stay in one fold')
+    return problems
+
+
+def _class_names(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[str]]:
+    """Gives the class names in order, and the numbers and names that contradict each other."""
+    numbers: defaultdict[str, set[int]] = defaultdict(set)
+    names: defaultdict[int, set[str]] = defaultdict(set)
+    for row in rows:
+        numbers[row.class_name]  # a class without a number counts too
+        if row.class_number is not None:
+            numbers[row.class_name].add(row.class_number)
+            names[row.class_number].add(row.class_name)
+    problems = [
+        f'class "{name}" has several numbers: {", ".join(map(str, sorted(found)))}'
+        for name, found in numbers.items()
+        if len(found) > 1
+    ]
+    problems += [
+        f"class number {number} has several names: {', '.join(sorted(found))}"
+        for number, found in names.items()
+        if len(found) > 1
+    ]
+    if all(numbers.values()):
+        return tuple(sorted(numbers, key=lambda name: (min(numbers[name]), name))), problems
+    return tuple(sorted(numbers)), problems
+
+
+def _file_problems(clips: Sequence[Clip]) -> list[str]:
+    problems = []
+    by_id: defaultdict[str, list[str]] = defaultdict(list)
+    by_path: defaultdict[Path, list[str]] = defaultdict(list)
+    for clip in clips:
+        by_id[clip.clip_id.casefold()].append(clip.clip_id)
+        by_path[clip.path].append(clip.clip_id)
+        if not clip.path.is_file():
+            problems.append(f'clip "{clip.clip_id}" is listed, but {clip.path} does not exist')
+        elif clip.path.stat().st_size == 0:
+            problems.append(f"{clip.path} is empty (0 bytes)")
+    for ids in by_id.values():
+        if len(ids) > 1:
+            spellings = '", "'.join(dict.fromkeys(ids))
+            problems.append(
+                f'clip "{spellings}" is listed {len(ids)} times (upper and lower case count as the same)'
+            )
+    for path, ids in by_path.items():
+        if len({clip_id.casefold() for clip_id in ids}) > 1:
+            names = '", "'.join(ids)
+            problems.append(f'clips "{names}" are one file, {path}')
+    return problems
+
+
+def subset(catalog: Catalog, keep: Sequence[int], skipped: Sequence[str]) -> Catalog:
+    """Gives the catalog with the clips at `keep` only, audited again; `skipped` says why the others went.
+
+    Raises:
+        DataError: what is left cannot be cross-validated.
+    """
+    clips = tuple(catalog.clips[index] for index in keep)
+    problems = audit_folds(clips, catalog.class_names) if clips else ["no clip is left"]
+    if problems:
+        raise DataError(
+            list_problems(
+                f'"{catalog.name}" cannot be used without its {plural(len(skipped), "bad clip")}:', problems
+            )
+        )
+    return Catalog(catalog.name, catalog.root, clips, catalog.class_names, (*catalog.skipped, *skipped))

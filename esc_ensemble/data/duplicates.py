@@ -1,0 +1,56 @@
+"""Clips that hold the same audio under several names."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from esc_ensemble.data.catalog import Catalog, Clip
+
+
+@dataclass(frozen=True)
+class SameAudio:
+    """What was found, as `a.wav (dog, fold 1) = b.wav (dog, fold 2)`."""
+
+    problems: tuple[str, ...]
+    """Groups that stand in two folds, or in two classes without being cuts of one source."""
+    harmless: tuple[str, ...]
+    """The other groups."""
+    drop: dict[int, str]
+    """Position in the catalog -> why, for the clips to leave out so that no problem remains."""
+
+
+def same_audio(catalog: Catalog, digests: Sequence[str]) -> SameAudio:
+    """Compares clips by the digests of their waveforms.
+
+    One recording may be cut at the same place twice and given to two classes, where two things sound at
+    once; that is a matter of labels, and all in one fold. The same audio in two folds is a leak. To drop are
+    all but the first of a group that agrees on the class, and all of one that does not, since then no label
+    can be trusted.
+
+    Args:
+        catalog: the clips.
+        digests: one for each clip, in their order.
+    """
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    for index, digest in enumerate(digests):
+        groups[digest].append(index)
+    problems, harmless, drop = [], [], {}
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        clips = [catalog.clips[index] for index in group]
+        text = " = ".join(_name(catalog, clip) for clip in clips)
+        one_label = len({clip.label for clip in clips}) == 1
+        one_source = len({clip.source for clip in clips}) == 1
+        if len({clip.fold for clip in clips}) == 1 and (one_label or one_source):
+            harmless.append(text)
+            continue
+        problems.append(text)
+        drop.update(dict.fromkeys(group[1:] if one_label else group, f"same audio twice: {text}"))
+    return SameAudio(tuple(problems), tuple(harmless), drop)
+
+
+def _name(catalog: Catalog, clip: Clip) -> str:
+    return f"{clip.clip_id} ({catalog.class_name(clip) or 'no class'}, fold {clip.fold})"

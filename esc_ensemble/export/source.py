@@ -1,0 +1,77 @@
+"""What is to be exported: a blend's folder, or a single run treated as a blend of one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from esc_ensemble.blend.ensemble import fit_runs
+from esc_ensemble.blend.members import align_members
+from esc_ensemble.blend.output import describe
+from esc_ensemble.config import BlendConfig
+from esc_ensemble.errors import DataError, LogitsError, ModelFileError
+from esc_ensemble.infer import find_audio
+from esc_ensemble.logits import read_run
+
+BLEND_SCHEMA = 1
+
+
+def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
+    """Reads blend.json of a blend's folder, or makes the same for a run: its temperatures, weight 1.
+
+    Args:
+        folder: a blend's or a run's folder.
+        tta: for a run, whether its time shifts are put inside; a blend has decided already.
+
+    Raises:
+        ModelFileError: the folder is neither, or blend.json is damaged.
+        LogitsError: the run has no usable logits.
+    """
+    path = folder / "blend.json"
+    if path.exists():
+        try:
+            blend = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise ModelFileError(f"{path} cannot be read: {error}. Blend again.") from error
+        if not isinstance(blend, dict) or blend.get("schema") != BLEND_SCHEMA:
+            raise ModelFileError(f"{path} was written by another version. Blend again with this one.")
+        return blend
+    try:
+        members = align_members([read_run(folder)])
+    except LogitsError as error:
+        if folder.is_dir() and any(folder.glob("fold-*")):
+            raise
+        raise ModelFileError(
+            f"{folder} is neither a blend (blend.json) nor a run (fold-*/logits.npz). "
+            "Name one from submissions/ or runs/."
+        ) from error
+    return describe(fit_runs(members, BlendConfig(tta=tta)), folder)
+
+
+def find_clips(blend: dict[str, Any], folder: Path, data: Path | None, n_clips: int) -> list[Path]:
+    """Gives up to `n_clips` audio files, spread over the data set, that the exported file is compared on.
+
+    Args:
+        blend: from `read_source`.
+        folder: the blend's or run's folder, which the members' paths are relative to.
+        data: a folder with audio; None takes the one that the first member was trained on.
+        n_clips: how many.
+
+    Raises:
+        DataError: there is no audio.
+    """
+    if data is None:
+        manifest_path = folder / blend["members"][0]["path"] / "manifest.json"
+        try:
+            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise ModelFileError(f"{manifest_path} cannot be read: {error}. Train this run again.") from error
+        data = Path(manifest["dataset_path"])
+        if not data.exists():
+            raise DataError(
+                f"The export is checked on real clips, but the data it was trained on is not at {data} any more. "
+                "Say where audio is with --data DIR."
+            )
+    files = find_audio([data])
+    return files[:: max(1, len(files) // n_clips)][:n_clips]

@@ -1,0 +1,124 @@
+"""The whole way in a few minutes: data, two small runs, a blend with TTA, one ONNX file, predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from esc_ensemble.blend.ensemble import blend_runs
+from esc_ensemble.blend.result import BlendResult
+from esc_ensemble.config import BlendConfig, TrainAConfig, build, merge
+from esc_ensemble.data.catalog import Catalog, load_catalog, subset
+from esc_ensemble.data.synthetic import make_synthetic
+from esc_ensemble.export.fused import load_parts
+from esc_ensemble.export.onnx import Parity, export_onnx
+from esc_ensemble.export.source import find_clips, read_source
+from esc_ensemble.infer import Classifier, write_predictions
+from esc_ensemble.progress import say
+from esc_ensemble.training.crossval import train_run
+
+SEEDS = (0, 1)
+# A pass over the data is two runs of all folds. This many clip visits take about two minutes on two cores.
+CLIP_VISITS = 16000
+FEWEST_EPOCHS, MOST_EPOCHS = 4, 20
+SETTINGS: dict[str, Any] = {
+    "frontend": {"n_mels": 40, "hop": 320, "window": 512},
+    "model": {"widths": [16, 32, 64, 96]},
+    "train": {"learning_rate": 5e-3, "ema_decay": 0.95, "batch_size": 16},
+    "augment": {"mixup": 0.5},
+}
+
+
+@dataclass(frozen=True)
+class QuickstartResult:
+    """What came out, and where it lies."""
+
+    blend: BlendResult
+    parity: Parity
+    files: dict[str, Path]
+
+    def score_table(self) -> tuple[str, list[str], list[list[str]]]:
+        """Gives title, header and rows of the scores."""
+        return ("Scores", *self.blend.score_table())
+
+    def file_table(self) -> tuple[str, list[str], list[list[str]]]:
+        """Gives title, header and rows of the files written."""
+        return "Files written", ["what", "where"], [[what, str(path)] for what, path in self.files.items()]
+
+    def to_json(self) -> dict[str, Any]:
+        """Gives the same as plain values."""
+        return {
+            "scores": {row.name: row.metrics for row in self.blend.scores},
+            "reason": self.blend.reason,
+            "export": vars(self.parity),
+            "files": {what: str(path) for what, path in self.files.items()},
+        }
+
+
+def run_quickstart(data: Path | None, out: Path, *, max_clips: int = 400) -> QuickstartResult:
+    """Goes the whole way once, in `out`; what is there from an earlier start is not done again.
+
+    Args:
+        data: a data set; None makes a synthetic one.
+        out: folder for everything.
+        max_clips: a larger set is thinned out to this, evenly over classes and folds.
+
+    Raises:
+        EscError: any step's own failure.
+    """
+    if data is None:
+        data = make_synthetic(out / "data", clips_per_class=20)
+        say(f"No --data given: made ten synthetic sounds in {data}")
+    catalog = thin_out(load_catalog(data), max_clips)
+    visits_an_epoch = len(catalog.clips) * (len(catalog.fold_numbers) - 1) * len(SEEDS)
+    epochs = int(np.clip(CLIP_VISITS // visits_an_epoch, FEWEST_EPOCHS, MOST_EPOCHS))
+    run_dirs = []
+    for seed in SEEDS:
+        run_dir = out / "runs" / f"a-seed{seed}"
+        settings = merge(SETTINGS, {"seed": seed, "train": {"epochs": epochs}})
+        train_run(run_dir, build(TrainAConfig, settings, "quickstart"), catalog)
+        run_dirs.append(run_dir)
+
+    blend_dir = out / "submissions" / "blend"
+    result = blend_runs(run_dirs, BlendConfig(tta=True), blend_dir)
+
+    content = read_source(blend_dir)
+    say("Exporting the blend's models as one ONNX file")
+    model_path, parity = export_onnx(
+        load_parts(content, blend_dir),
+        content,
+        find_clips(content, blend_dir, catalog.root, 16),
+        out / "exports" / "blend.onnx",
+    )
+    heard = [clip.path for clip in catalog.clips if clip.fold == catalog.fold_numbers[0]]
+    predictions_path = out / "predictions.csv"
+    write_predictions(predictions_path, list(Classifier(model_path).predict(heard)))
+    files = {
+        "data": data,
+        **{f"run {run_dir.name}": run_dir for run_dir in run_dirs},
+        "weights and scores": blend_dir / "blend.json",
+        "out-of-fold predictions": blend_dir / "oof.csv",
+        "submission": blend_dir / "submission.csv",
+        "one-file model": model_path,
+        "its predictions": predictions_path,
+    }
+    return QuickstartResult(result, parity, files)
+
+
+def thin_out(catalog: Catalog, max_clips: int) -> Catalog:
+    """Keeps at most `max_clips` clips: the first few of each class in each fold, equally many."""
+    if len(catalog.clips) <= max_clips:
+        return catalog
+    per_cell = max(1, max_clips // (len(catalog.class_names) * len(catalog.fold_numbers)))
+    cells: dict[tuple[int, int], int] = {}
+    keep = []
+    for number, clip in enumerate(catalog.clips):
+        cell = (clip.label, clip.fold)
+        cells[cell] = cells.get(cell, 0) + 1
+        if cells[cell] <= per_cell:
+            keep.append(number)
+    say(f"{catalog.name}: taking {len(keep)} of {len(catalog.clips)} clips (--clips takes more)")
+    return subset(catalog, keep, catalog.skipped)

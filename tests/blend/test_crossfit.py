@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from esc_ensemble.blend.calibrate import fit_temperature
+from esc_ensemble.blend.crossfit import (
+    OofLogits,
+    cross_fit,
+    cross_fit_uniform,
+    fit_blend,
+    fit_temperatures,
+    oof_logits,
+    selection_temperatures,
+)
+from esc_ensemble.blend.members import align_members
+from esc_ensemble.config import BlendConfig
+from esc_ensemble.logits import read_run
+from esc_ensemble.metrics import log_loss, log_softmax, softmax
+from tests.blend.make_logits import SHIFTS, make_labels, make_member, write_run
+
+N, C, K = 600, 4, 3
+LABELS = make_labels(N, C)
+FOLDS = np.arange(N) // C % K
+CONFIG = BlendConfig(trials=15)
+ALL = np.ones(N, dtype=bool)
+
+
+def _oof(*members: np.ndarray, labels: np.ndarray = LABELS, **changes: Any) -> OofLogits:
+    logits = np.concatenate(members)
+    return replace(
+        OofLogits(
+            logits=logits,
+            labels=labels,
+            fold_index=FOLDS,
+            selection_temperatures=np.full((len(logits), K), np.nan),
+        ),
+        **changes,
+    )
+
+
+def _member(skill: float, seed: int, temperature: float = 1.0) -> np.ndarray:
+    return make_member(LABELS, C, skill=skill, seed=seed, temperature=temperature)
+
+
+def test_planted_temperatures_are_recovered():
+    oof = _oof(_member(1.5, 0, 0.5), _member(1.5, 1, 4.0))
+    found = fit_temperatures(oof, ALL)
+    assert found.shape == (2, K)
+    np.testing.assert_allclose(found, [[0.5] * K, [4.0] * K], rtol=0.2)
+    for fold in range(K):
+        others = np.asarray(fold != FOLDS)
+        one = fit_temperatures(oof, others)
+        np.testing.assert_allclose(one, [[0.5] * K, [4.0] * K], rtol=0.25)
+        assert one[0, 0] == fit_temperature(oof.logits[0, others], LABELS[others])
+
+
+def test_held_out_fold_chooses_nothing():
+    oof = _oof(_member(1.5, 0), _member(1.0, 1), _member(0.5, 2))
+    before = cross_fit(oof, CONFIG)
+    # Other labels on fold 1 change what is fitted for the other folds, never its own predictions.
+    scrambled = np.where(FOLDS == 1, (LABELS + 1) % C, LABELS)
+    after = cross_fit(replace(oof, labels=scrambled), CONFIG)
+    held = FOLDS == 1
+    for name in ("tuned", "uniform"):
+        np.testing.assert_array_equal(getattr(before, name)[held], getattr(after, name)[held])
+        assert (getattr(before, name)[~held] != getattr(after, name)[~held]).any()
+    np.testing.assert_array_equal(before.log_probs[:, held], after.log_probs[:, held])
+    np.testing.assert_array_equal(before.weights[1], after.weights[1])
+    # Nor do they depend on that fold's logits, but for their being what is predicted.
+    loud = oof.logits.copy()
+    loud[:, held] *= 7
+    np.testing.assert_array_equal(cross_fit(replace(oof, logits=loud), CONFIG).weights[1], before.weights[1])
+
+
+def test_predictions_by_hand_for_one_fold():
+    oof = _oof(_member(1.5, 0, 2.0))
+    held, others = FOLDS == 2, FOLDS != 2
+    temperature = fit_temperature(oof.logits[0, others], LABELS[others])
+    crossed = cross_fit(oof, CONFIG)
+    np.testing.assert_allclose(crossed.tuned[held], softmax(oof.logits[0, held] / temperature), rtol=1e-4)
+    np.testing.assert_array_equal(crossed.tuned, crossed.uniform)
+    np.testing.assert_array_equal(cross_fit_uniform(oof, CONFIG), crossed.uniform)
+
+
+def test_start_only_saves_time():
+    oof = _oof(_member(1.5, 0, 3.0), _member(1.0, 1, 0.3))
+    cold, warm = cross_fit(oof, CONFIG), cross_fit(oof, CONFIG, start=fit_blend(oof, CONFIG).temperatures)
+    np.testing.assert_allclose(warm.log_probs, cold.log_probs, atol=1e-4)
+
+
+def test_complementary_members_beat_each_alone():
+    # Each member hears two of the four classes well.
+    rng = np.random.default_rng(3)
+    seen = 3.0 * np.eye(C)[LABELS] + rng.standard_normal((2, N, C))
+    deaf = np.array([LABELS < 2, LABELS >= 2])
+    seen[deaf] = rng.standard_normal((int(deaf.sum()), C))
+    crossed = cross_fit(_oof(3 * seen.astype(np.float32)), CONFIG)
+    alone = [(probs.argmax(axis=1) == LABELS).mean() for probs in crossed.log_probs]
+    together = (crossed.tuned.argmax(axis=1) == LABELS).mean()
+    assert together > max(alone) + 0.05
+    assert log_loss(crossed.tuned, LABELS) < min(log_loss(np.exp(p), LABELS) for p in crossed.log_probs)
+
+
+def test_selection_temperatures_are_used_fold_by_fold(tmp_path):
+    selection = {}
+    for fold in range(K):
+        labels = make_labels(3000, C, fold)
+        selection[fold] = (make_member(labels, C, skill=1.5, seed=fold, temperature=1.0 + fold), labels)
+    logits = _member(1.5, 0)
+    run = read_run(write_run(tmp_path / "a", logits, LABELS, FOLDS, selection=selection))
+    np.testing.assert_allclose(selection_temperatures(run, tta=False), [1, 2, 3], rtol=0.08)
+
+    members = align_members([run])
+    oof = oof_logits(members, tta=False)
+    np.testing.assert_array_equal(fit_temperatures(oof, ALL), oof.selection_temperatures)
+    crossed = cross_fit(oof, CONFIG)
+    for fold, temperature in enumerate(oof.selection_temperatures[0]):
+        held = members.fold_of_clip == fold
+        wanted = log_softmax(oof.logits[0, held] / temperature)
+        np.testing.assert_allclose(crossed.log_probs[0, held], wanted, atol=1e-5)
+
+
+def test_mixed_members_keep_their_own_kind_of_temperature():
+    known = np.array([[1.0, 2.0, 3.0], [np.nan] * 3])
+    oof = _oof(_member(1.5, 0), _member(1.5, 1, 5.0), selection_temperatures=known)
+    found = fit_temperatures(oof, ALL)
+    assert found[0].tolist() == [1.0, 2.0, 3.0]
+    np.testing.assert_allclose(found[1], 5.0, rtol=0.2)
+    assert np.isnan(oof.selection_temperatures[1]).all()
+
+
+def test_selection_without_labels_counts_as_none(tmp_path):
+    unknown = (np.zeros((1, 2, C), dtype=np.float32), np.array([-1, -1]))
+    run = read_run(
+        write_run(tmp_path / "a", _member(1, 0), LABELS, FOLDS, selection=dict.fromkeys(range(K), unknown))
+    )
+    assert np.isnan(selection_temperatures(run, tta=False)).all()
+
+
+def test_one_labelled_fold_gets_temperature_one_and_equal_weights():
+    labels = np.where(FOLDS == 0, LABELS, -1)
+    oof = _oof(_member(1.5, 0, 4.0), _member(0.5, 1), labels=labels)
+    crossed = cross_fit(oof, CONFIG)
+    held = FOLDS == 0
+    np.testing.assert_allclose(crossed.log_probs[:, held], log_softmax(oof.logits[:, held]), atol=1e-6)
+    assert crossed.weights[0].tolist() == [0.5, 0.5]
+
+
+def test_tta_averages_all_shifts(tmp_path):
+    logits = make_member(LABELS, C, skill=1.0, seed=0, n_shifts=3, shift_noise=1.0)
+    members = align_members([read_run(write_run(tmp_path / "a", logits, LABELS, FOLDS, shifts=SHIFTS))])
+    with_tta, without = oof_logits(members, tta=True), oof_logits(members, tta=False)
+    np.testing.assert_array_equal(without.logits[0], members.logits[0][1])
+    np.testing.assert_allclose(with_tta.logits[0], members.logits[0].mean(axis=0), rtol=1e-6)
+    # Three noisy looks are better than one.
+    assert log_loss(cross_fit_uniform(with_tta, CONFIG), members.labels) < log_loss(
+        cross_fit_uniform(without, CONFIG), members.labels
+    )
