@@ -138,6 +138,10 @@ class AugmentConfig(Settings):
     """Number of masked ranges of bands."""
     frequency_mask_max: Annotated[int, Field(ge=0)] = 8
     """Widest masked range in bands."""
+    band_gain: Probability = 0.0
+    """Probability of a random tilt and bend of the spectrum, as another microphone or room would make."""
+    band_gain_max: Annotated[float, Field(ge=0.0)] = 0.5
+    """Largest lift or cut of a band, in standard deviations of the features."""
     mixup: Probability = 1.0
     """Probability that a step mixes pairs of clips (features and labels)."""
     mixup_alpha: Annotated[float, Field(gt=0.0)] = 0.4

@@ -61,8 +61,7 @@ class CrossFit:
 def oof_logits(members: MemberLogits, tta: bool) -> OofLogits:
     """Averages each member over its shifts and fits the temperatures of those with a selection split."""
     means = [
-        mean_over_shifts(logits, shifts, tta)
-        for logits, shifts in zip(members.logits, members.shifts, strict=True)
+        mean_over_shifts(logits, shifts, tta) for logits, shifts in zip(members.logits, members.shifts, strict=True)
     ]
     return OofLogits(
         logits=np.stack(means),

@@ -109,10 +109,7 @@ def decide(oof: OofLogits, crossed: CrossFit, sources: np.ndarray, config: Blend
     gain = _losses(crossed.uniform[known], labels, config) - _losses(crossed.tuned[known], labels, config)
     low, high = bootstrap_interval(gain, sources[known], config.bootstrap, config.seed)
     what = "log loss" if config.objective == "log_loss" else "error"
-    numbers = (
-        f"cross-fitted gain in {what} over equal weights {gain.mean():.4f}, "
-        f"95 % interval {low:.4f} to {high:.4f}"
-    )
+    numbers = f"cross-fitted gain in {what} over equal weights {gain.mean():.4f}, 95 % interval {low:.4f} to {high:.4f}"
     if low > 0.0:
         return True, f"Tuned weights: {numbers}."
     return False, f"Equal weights: tuning does not beat them by more than its noise ({numbers})."
@@ -140,14 +137,10 @@ def _score_table(
         (f"member:{name}", name, np.exp(log_probs))
         for name, log_probs in zip(members.names, crossed.log_probs, strict=True)
     ]
-    return tuple(
-        score_row(name, title, probabilities, members, config) for name, title, probabilities in rows
-    )
+    return tuple(score_row(name, title, probabilities, members, config) for name, title, probabilities in rows)
 
 
-def score_row(
-    name: str, title: str, probabilities: np.ndarray, members: MemberLogits, config: BlendConfig
-) -> ScoreRow:
+def score_row(name: str, title: str, probabilities: np.ndarray, members: MemberLogits, config: BlendConfig) -> ScoreRow:
     """Scores one set of predictions (N, C) of the members' clips: overall, by fold, and with its interval."""
     by_fold = per_fold_scores(probabilities, members.labels, members.fold_of_clip)
     return ScoreRow(
@@ -157,7 +150,5 @@ def score_row(
         metrics=score(probabilities, members.labels),
         by_fold=by_fold,
         over_folds=mean_and_std(by_fold),
-        top1_interval=top1_interval(
-            probabilities, members.labels, members.sources, config.bootstrap, config.seed
-        ),
+        top1_interval=top1_interval(probabilities, members.labels, members.sources, config.bootstrap, config.seed),
     )

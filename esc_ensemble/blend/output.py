@@ -36,26 +36,20 @@ def write_blend(result: BlendResult, out_dir: Path) -> None:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}-", dir=out_dir.parent))
     except OSError as error:
-        raise WorkError(
-            f"Cannot write {out_dir}: {error.strerror}. Choose another folder with --out."
-        ) from error
+        raise WorkError(f"Cannot write {out_dir}: {error.strerror}. Choose another folder with --out.") from error
     try:
         folder = staging / "blend"  # made by mkdir, so that it has the usual permissions
         folder.mkdir()
         write_json(folder / "blend.json", describe(result, out_dir))
         _write_oof(folder / "oof.csv", result)
-        write_submission(
-            folder / "submission.csv", members.clip_ids, result.probabilities, members.class_names
-        )
+        write_submission(folder / "submission.csv", members.clip_ids, result.probabilities, members.class_names)
         if out_dir.exists():
             for name in FILES:
                 (folder / name).replace(out_dir / name)
         else:
             folder.rename(out_dir)
     except OSError as error:
-        raise WorkError(
-            f"Cannot write {out_dir}: {error.strerror}. Choose another folder with --out."
-        ) from error
+        raise WorkError(f"Cannot write {out_dir}: {error.strerror}. Choose another folder with --out.") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -94,9 +88,7 @@ def describe(result: BlendResult, out_dir: Path) -> dict[str, Any]:
         "fallback": result.fallback,
         "reason": result.reason,
         "tuned_weights": result.tuned_weights.tolist(),
-        "fold_weights": {
-            str(fold): row.tolist() for fold, row in zip(folds, result.fold_weights, strict=True)
-        },
+        "fold_weights": {str(fold): row.tolist() for fold, row in zip(folds, result.fold_weights, strict=True)},
         "scores": [_score_entry(row) for row in result.scores],
     }
 

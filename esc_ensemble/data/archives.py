@@ -61,9 +61,7 @@ def unpack(packed: Path, folder: Path, limits: Limits | None = None) -> None:
 def _safe_parts(packed: Path, name: str) -> tuple[str, ...]:
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name:
-        raise DataError(
-            f'{packed} holds "{name}", a path that leads out of its folder. Do not use this archive.'
-        )
+        raise DataError(f'{packed} holds "{name}", a path that leads out of its folder. Do not use this archive.')
     return parts
 
 
@@ -72,9 +70,7 @@ def _zip_members(packed: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
         for info in archive.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise DataError(
-                    f'{packed} holds "{info.filename}", a link or device. Do not use this archive.'
-                )
+                raise DataError(f'{packed} holds "{info.filename}", a link or device. Do not use this archive.')
             if info.flag_bits & 1:
                 raise DataError(f'{packed} is encrypted ("{info.filename}").')
             if not info.is_dir():

@@ -47,8 +47,7 @@ def decode(path: Path, sample_rate: int) -> Waveform:
     peak = float(np.abs(mono).max())
     if peak > MAX_PEAK:
         raise DataError(
-            f"{path} reaches {peak:g}; samples stored as floats must lie in [-1, 1]. "
-            "Divide them by their full scale."
+            f"{path} reaches {peak:g}; samples stored as floats must lie in [-1, 1]. Divide them by their full scale."
         )
     if file_rate != sample_rate:
         mono = soxr.resample(mono, file_rate, sample_rate, quality="HQ")
@@ -105,9 +104,7 @@ def fit_to_length(waveform: Waveform, n_samples: int, mode: Literal["tile", "pad
     raise ValueError(f'mode "{mode}" is neither "tile" nor "pad"')
 
 
-def prepare(
-    path: Path, sample_rate: int, n_samples: int, fit: Literal["tile", "pad"], trim_db: float
-) -> Waveform:
+def prepare(path: Path, sample_rate: int, n_samples: int, fit: Literal["tile", "pad"], trim_db: float) -> Waveform:
     """Decodes a file, cuts its silent ends and fits it to `n_samples`.
 
     Returns:

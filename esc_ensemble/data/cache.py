@@ -141,9 +141,7 @@ def _key(catalog: Catalog, recipe: Recipe) -> str:
             files.append([clip.clip_id, -1, -1])
         else:
             files.append([clip.clip_id, status.st_size, status.st_mtime_ns])
-    text = json.dumps(
-        [FORMAT_VERSION, recipe.sample_rate, recipe.n_samples, recipe.fit, recipe.trim_db, files]
-    )
+    text = json.dumps([FORMAT_VERSION, recipe.sample_rate, recipe.n_samples, recipe.fit, recipe.trim_db, files])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -205,9 +203,8 @@ def _build(path: Path, catalog: Catalog, recipe: Recipe, n_workers: int, *, skip
     n_clips = len(catalog.clips)
     digests: list[str] = []
     bad: dict[int, str] = {}
-    for leftover in path.parent.glob(
-        f".{path.stem}-*"
-    ):  # of a process that was killed; this one has the lock
+    # Left by a process that was killed: this one has the lock.
+    for leftover in path.parent.glob(f".{path.stem}-*"):
         leftover.unlink()
     _require_space(path, n_clips * recipe.n_samples * 2)
     with atomic_path(path) as temporary:
@@ -237,9 +234,7 @@ def _build(path: Path, catalog: Catalog, recipe: Recipe, n_workers: int, *, skip
             os.fsync(file.fileno())
         # Until the new description stands there is none: the old one would not fit the new waveforms.
         path.with_suffix(".json").unlink(missing_ok=True)
-    write_json(
-        path.with_suffix(".json"), {"digests": digests, "bad": {str(i): text for i, text in bad.items()}}
-    )
+    write_json(path.with_suffix(".json"), {"digests": digests, "bad": {str(i): text for i, text in bad.items()}})
     waveforms = np.load(path, mmap_mode="r")
     return _Content(waveforms, tuple(digests), bad)
 

@@ -72,9 +72,7 @@ class Catalog:
     def fingerprint(self) -> str:
         """12 hex digits that change with a clip's name, size, class, fold or source, not with their order."""
         lines = sorted(
-            json.dumps(
-                [clip.clip_id, clip.path.stat().st_size, self.class_name(clip), clip.fold, clip.source]
-            )
+            json.dumps([clip.clip_id, clip.path.stat().st_size, self.class_name(clip), clip.fold, clip.source])
             for clip in self.clips
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
@@ -103,9 +101,7 @@ def load_catalog(path: Path, *, esc10: bool = False, n_folds: int = 0) -> Catalo
     names, name_problems = _class_names(table.rows)
     index = {name: label for label, name in enumerate(names)}
     clips = tuple(
-        Clip(
-            clip_id=row.clip_id, path=row.path, label=index[row.class_name], fold=row.fold, source=row.source
-        )
+        Clip(clip_id=row.clip_id, path=row.path, label=index[row.class_name], fold=row.fold, source=row.source)
         for row in table.rows
     )
     problems = [*table.problems, *name_problems, *_file_problems(clips)]
@@ -114,9 +110,7 @@ def load_catalog(path: Path, *, esc10: bool = False, n_folds: int = 0) -> Catalo
     elif not problems:
         problems = ["it lists no clip"]
     if problems:
-        raise DataError(
-            list_problems(f"{table.origin} cannot be used ({plural(len(problems), 'problem')}):", problems)
-        )
+        raise DataError(list_problems(f"{table.origin} cannot be used ({plural(len(problems), 'problem')}):", problems))
     return Catalog(name=table.name, root=table.root, clips=clips, class_names=names)
 
 
@@ -191,9 +185,7 @@ def _file_problems(clips: Sequence[Clip]) -> list[str]:
     for ids in by_id.values():
         if len(ids) > 1:
             spellings = '", "'.join(dict.fromkeys(ids))
-            problems.append(
-                f'clip "{spellings}" is listed {len(ids)} times (upper and lower case count as the same)'
-            )
+            problems.append(f'clip "{spellings}" is listed {len(ids)} times (upper and lower case count as the same)')
     for path, ids in by_path.items():
         if len({clip_id.casefold() for clip_id in ids}) > 1:
             names = '", "'.join(ids)
@@ -211,8 +203,6 @@ def subset(catalog: Catalog, keep: Sequence[int], skipped: Sequence[str]) -> Cat
     problems = audit_folds(clips, catalog.class_names) if clips else ["no clip is left"]
     if problems:
         raise DataError(
-            list_problems(
-                f'"{catalog.name}" cannot be used without its {plural(len(skipped), "bad clip")}:', problems
-            )
+            list_problems(f'"{catalog.name}" cannot be used without its {plural(len(skipped), "bad clip")}:', problems)
         )
     return Catalog(catalog.name, catalog.root, clips, catalog.class_names, (*catalog.skipped, *skipped))

@@ -62,11 +62,7 @@ def _short_ogg(file: BinaryIO, n_bytes: int) -> str:
             n_segments = header[26]
             segments = tail[position + 27 : position + 27 + n_segments]
             if position + 27 + n_segments + sum(segments) == len(tail):
-                return (
-                    ""
-                    if header[5] & OGG_LAST_PAGE
-                    else "its last page is not marked as the end of the stream"
-                )
+                return "" if header[5] & OGG_LAST_PAGE else "its last page is not marked as the end of the stream"
         position = tail.rfind(b"OggS", 0, position)
     return "its last page is not whole"
 
@@ -75,9 +71,7 @@ def _short_mp3(file: BinaryIO, n_bytes: int, head: bytes) -> str:
     """Holds the file to the number of bytes that the Xing header tells, where the encoder wrote one."""
     start = 0
     if head[:3] == b"ID3":  # a tag before the first frame; its size has 7 bits a byte
-        start = 10 + sum(
-            (byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)
-        )
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
     file.seek(start)
     frame = file.read(256)
     position = max(frame.find(b"Xing"), frame.find(b"Info"))

@@ -114,9 +114,7 @@ def _only_fetcher(out: Path, file_name: str) -> Iterator[None]:
     except Timeout as error:
         raise WorkError(f"Another process is fetching {file_name} into {out}. Wait for it to end.") from error
     except OSError as error:
-        raise WorkError(
-            f"Cannot write to {out}: {error.strerror or error}. Choose another folder."
-        ) from error
+        raise WorkError(f"Cannot write to {out}: {error.strerror or error}. Choose another folder.") from error
     try:
         yield
     finally:

@@ -39,9 +39,7 @@ SOURCE_COLUMNS = ("source", "src_file", "fsid")
 DEFAULT_N_FOLDS = 5
 NO_FOLD = -1
 CUT_MARKER = re.compile(r"(?<=.)[-_]\d+$")
-FOLD_ADVICE = (
-    'add one with the number of each clip\'s fold, or pass "--n-folds 5" to have folds made by source'
-)
+FOLD_ADVICE = 'add one with the number of each clip\'s fold, or pass "--n-folds 5" to have folds made by source'
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,7 @@ def read_table(path: Path, *, esc10: bool, n_folds: int) -> Table:
         DataError: there is nothing of any layout, or a column or the whole table cannot be read.
     """
     if n_folds < 0 or n_folds == 1:
-        raise DataError(
-            f"--n-folds {n_folds} cannot work: give at least 2, or 0 to use the folds of the data."
-        )
+        raise DataError(f"--n-folds {n_folds} cannot work: give at least 2, or 0 to use the folds of the data.")
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the folder or the CSV file of a dataset.")
     if path.is_file():
@@ -214,9 +210,7 @@ def _read_tree(root: Path, name: str, n_folds: int) -> Table:
     for folder in class_folders:
         if (folder / ESC50_CSV).is_file() or (folder / URBANSOUND_CSV).is_file():
             raise DataError(f"{root} is not a dataset, but {folder} is. Give that folder.")
-        files = [
-            file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")
-        ]
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
         audio = [file for file in files if _is_audio(file)]
         problems += [
             f"{file} is of a kind that cannot be decoded; convert it to one of {' '.join(AUDIO_SUFFIXES)}"
@@ -227,8 +221,7 @@ def _read_tree(root: Path, name: str, n_folds: int) -> Table:
             problems.append(f'class folder "{folder.name}" holds no audio file')
         number = whole_number(folder.name)
         rows += [
-            Row(file.relative_to(root).as_posix(), file, folder.name, number, NO_FOLD, file.stem)
-            for file in audio
+            Row(file.relative_to(root).as_posix(), file, folder.name, number, NO_FOLD, file.stem) for file in audio
         ]
     if not rows:
         raise DataError(
@@ -258,9 +251,7 @@ def _with_sources_from_names(rows: Sequence[Row], n_folds: int) -> list[Row]:
     for row, source in zip(rows, stripped, strict=True):
         sources_of_class[row.class_name].add(source)
     return [
-        replace(
-            row, source=source if len(sources_of_class[row.class_name]) >= n_folds else Path(row.clip_id).stem
-        )
+        replace(row, source=source if len(sources_of_class[row.class_name]) >= n_folds else Path(row.clip_id).stem)
         for row, source in zip(rows, stripped, strict=True)
     ]
 

@@ -24,9 +24,7 @@ def background(rng: np.random.Generator, n_samples: int, sample_rate: int) -> Wa
     return _shaped_noise(rng, n_samples, sample_rate, lambda f: (f + 50.0) ** -rng.uniform(0.3, 0.8))
 
 
-def pure_tone(
-    source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int
-) -> Wave:
+def pure_tone(source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int) -> Wave:
     """A steady tone with a weak second harmonic."""
     pitch, overtone = _pitch(source, 200.0, 1800.0), source.uniform(0.0, 0.3)
     phase = 2 * np.pi * pitch * _time(n_samples, sample_rate) + clip.uniform(0, 2 * np.pi)
@@ -41,9 +39,7 @@ def siren(source: np.random.Generator, clip: np.random.Generator, n_samples: int
     return np.sin(phase) + 0.3 * np.sin(2 * phase)
 
 
-def clock_tick(
-    source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int
-) -> Wave:
+def clock_tick(source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int) -> Wave:
     """Short clicks at even distances, every other one a little duller."""
     period, pitch = source.uniform(0.3, 0.8), _pitch(source, 1200.0, 2800.0)
     wave = np.zeros(n_samples)
@@ -53,9 +49,7 @@ def clock_tick(
     return wave
 
 
-def noise_burst(
-    source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int
-) -> Wave:
+def noise_burst(source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int) -> Wave:
     """Bursts of broad noise at uneven moments, like something poured or swept."""
     length, per_second = source.uniform(0.12, 0.35), source.uniform(1.0, 2.0)
     wave = np.zeros(n_samples)
@@ -67,9 +61,7 @@ def noise_burst(
     return wave
 
 
-def low_rumble(
-    source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int
-) -> Wave:
+def low_rumble(source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int) -> Wave:
     """Noise below some 200 Hz that swells slowly."""
     edge, swell = source.uniform(80.0, 220.0), source.uniform(0.2, 1.0)
     wave = _shaped_noise(clip, n_samples, sample_rate, lambda f: 1.0 / (1.0 + (f / edge) ** 6))
@@ -82,9 +74,7 @@ def hiss(source: np.random.Generator, clip: np.random.Generator, n_samples: int,
     return _shaped_noise(clip, n_samples, sample_rate, lambda f: 1.0 / (1.0 + (edge / (f + 1.0)) ** 6))
 
 
-def chirp_up(
-    source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int
-) -> Wave:
+def chirp_up(source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int) -> Wave:
     """Short rising whistles with pauses, like a bird."""
     low, ratio = _pitch(source, 900.0, 1700.0), source.uniform(1.5, 2.1)
     length, pause = source.uniform(0.12, 0.3), source.uniform(0.15, 0.5)
@@ -99,15 +89,11 @@ def chirp_up(
     return wave
 
 
-def alarm_beeps(
-    source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int
-) -> Wave:
+def alarm_beeps(source: np.random.Generator, clip: np.random.Generator, n_samples: int, sample_rate: int) -> Wave:
     """A tone switched on and off at an even pace."""
     pitch, period, duty = _pitch(source, 700.0, 2600.0), source.uniform(0.16, 0.5), source.uniform(0.35, 0.6)
     time = _time(n_samples, sample_rate) + clip.uniform(0, period)
-    tone = np.sin(2 * np.pi * pitch * time) + 0.4 * np.sin(6 * np.pi * pitch * time) * (
-        3 * pitch < sample_rate / 2
-    )
+    tone = np.sin(2 * np.pi * pitch * time) + 0.4 * np.sin(6 * np.pi * pitch * time) * (3 * pitch < sample_rate / 2)
     return tone * ((time / period) % 1.0 < duty)
 
 
@@ -158,9 +144,7 @@ def _pitch(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def _shaped_noise(
-    rng: np.random.Generator, n_samples: int, sample_rate: int, gain: Callable[[Any], Any]
-) -> Wave:
+def _shaped_noise(rng: np.random.Generator, n_samples: int, sample_rate: int, gain: Callable[[Any], Any]) -> Wave:
     """Gives Gaussian noise of unit level whose spectrum follows `gain`, a function of the frequency in Hz."""
     # The FFT of a length with a large prime factor takes many times as long.
     n_fft = -(-n_samples // 4096) * 4096

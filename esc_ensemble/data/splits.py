@@ -63,12 +63,8 @@ def split_fold(catalog: Catalog, fold: int, selection_fraction: float, seed: int
 def _require_every_class(catalog: Catalog, labels: Indices, fold: int) -> None:
     absent = sorted(set(range(len(catalog.class_names))) - set(labels.tolist()))
     if absent:
-        problems = [
-            f'class "{catalog.class_names[label]}" has no clip outside fold {fold}' for label in absent
-        ]
-        raise DataError(
-            list_problems(f'"{catalog.name}" cannot be trained with fold {fold} held out:', problems)
-        )
+        problems = [f'class "{catalog.class_names[label]}" has no clip outside fold {fold}' for label in absent]
+        raise DataError(list_problems(f'"{catalog.name}" cannot be trained with fold {fold} held out:', problems))
 
 
 def _select_sources(catalog: Catalog, rest: Indices, fraction: float, salt: str) -> npt.NDArray[np.bool_]:

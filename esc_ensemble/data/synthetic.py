@@ -99,9 +99,7 @@ def _found_marker(out: Path) -> object:
     try:
         found: object = json.loads((out / MARKER).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(
-            f"{out} holds files that are not a synthetic set. Give a new or empty folder."
-        ) from error
+        raise DataError(f"{out} holds files that are not a synthetic set. Give a new or empty folder.") from error
     except (OSError, ValueError):
         return None
     return found

@@ -33,9 +33,7 @@ def read_csv(path: Path) -> CsvTable:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text (byte {error.start}). Save it as a UTF-8 CSV file."
-        ) from error
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}). Save it as a UTF-8 CSV file.") from error
     if not text.strip():
         raise DataError(f"{path} is empty. It needs a header line and a row for each clip.")
     header_line = text.lstrip().splitlines()[0]

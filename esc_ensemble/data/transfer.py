@@ -90,9 +90,7 @@ def _attempt(transfer: Transfer, n_have: int) -> None:
         with _network_errors(), urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
             start, n_total = _extent(response)
             if start not in (0, n_have):
-                raise _InterruptedError(
-                    f"the server sent bytes from {start} when asked for those from {n_have}"
-                )
+                raise _InterruptedError(f"the server sent bytes from {start} when asked for those from {n_have}")
             if start == 0:
                 _remember_version(transfer, response)
             _receive(transfer, response, start, n_total)
@@ -173,9 +171,7 @@ def _disk_errors(transfer: Transfer) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise WorkError(f"No space left to write {transfer.part}. Free some and run it again.") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise WorkError(
-                f"Cannot write {transfer.part}: {error.strerror}. Choose another folder."
-            ) from error
+            raise WorkError(f"Cannot write {transfer.part}: {error.strerror}. Choose another folder.") from error
         raise
 
 

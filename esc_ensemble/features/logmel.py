@@ -36,8 +36,8 @@ class MelPower(nn.Module):
         self.register_buffer("filters", torch.from_numpy(filters[:, :used]), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        n_samples = waveform.shape[-1]
-        inner = waveform[:, None, self.margin_left : n_samples - self.margin_right]  # (B, T) -> (B, 1, T')
+        # A negative pad and no slice: with a dynamic T the exporter cannot tell how long a slice is.
+        inner = F.pad(waveform[:, None], (-self.margin_left, -self.margin_right))  # (B, T) -> (B, 1, T')
         real, imaginary = F.conv1d(inner, self.dft, stride=self.hop).chunk(2, dim=1)  # (B, 2 bins, L)
         return self.filters @ (real.square() + imaginary.square())  # (F, bins) @ (B, bins, L) -> (B, F, L)
 

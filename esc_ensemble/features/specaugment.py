@@ -1,15 +1,18 @@
-"""SpecAugment for a whole batch at once (Park 2019)."""
+"""SpecAugment and spectral colouring for a whole batch at once."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from esc_ensemble.config import AugmentConfig
 
+N_KNOTS = 4
+
 
 def spec_augment(features: Tensor, config: AugmentConfig) -> Tensor:
-    """Puts 0 (the mean of standardised features) over random stretches of time and ranges of bands.
+    """Puts 0 (the mean of standardised features) over random stretches of time and ranges of bands (Park 2019).
 
     Each mask's width is drawn from 0 to its largest, and its place so that it fits, for each clip on its own.
     Draws from the default generator of the features' device.
@@ -24,6 +27,24 @@ def spec_augment(features: Tensor, config: AugmentConfig) -> Tensor:
     chosen = torch.rand(batch, 1, 1, device=features.device) < config.spec_probability
     hidden = (hidden_time[:, None, :] | hidden_bands[:, :, None]) & chosen  # (B, F, L)
     return features.masked_fill(hidden[:, None], 0.0)
+
+
+def bend_bands(features: Tensor, config: AugmentConfig) -> Tensor:
+    """Lifts and cuts bands along a random smooth curve, one for each clip (after FilterAugment, Nam 2022).
+
+    Adding to log-mel is multiplying the spectrum: the colouring that microphones, rooms and distances make.
+
+    Args:
+        features: (B, channels, F, L), standardised.
+        config: the probability that a clip is bent, and how far.
+    """
+    if not config.band_gain:
+        return features
+    batch, _, n_mels, _ = features.shape
+    knots = (2.0 * torch.rand(batch, 1, N_KNOTS, device=features.device) - 1.0) * config.band_gain_max
+    chosen = torch.rand(batch, 1, 1, device=features.device) < config.band_gain
+    curve = F.interpolate(knots * chosen, size=n_mels, mode="linear", align_corners=True)  # (B, 1, F)
+    return features + curve[:, :, :, None]
 
 
 def _masks(batch: int, size: int, n_masks: int, largest: int, device: torch.device) -> Tensor:

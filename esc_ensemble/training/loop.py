@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from esc_ensemble.augment import augment_waveform, mix_pairs
 from esc_ensemble.config import AugmentConfig, TrainConfig
 from esc_ensemble.errors import ModelFileError, WorkError
-from esc_ensemble.features.specaugment import spec_augment
+from esc_ensemble.features.specaugment import bend_bands, spec_augment
 from esc_ensemble.files import atomic_path
 from esc_ensemble.metrics import log_loss, softmax, top_k_accuracy
 from esc_ensemble.models.base import AudioClassifier
@@ -83,7 +83,7 @@ class TrainingStep(nn.Module):
 
     def forward(self, waveform: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         features = self.model.frontend(augment_waveform(waveform, self.augment))
-        features = spec_augment(features, self.augment)
+        features = spec_augment(bend_bands(features, self.augment), self.augment)
         features, mixed = mix_pairs(features, targets, self.augment)
         if self.channels_last and features.ndim == 4:
             features = features.contiguous(memory_format=torch.channels_last)
