@@ -56,7 +56,7 @@ def _rewind(waveform: Tensor, config: AugmentConfig) -> Tensor:
     if not (config.crop or config.time_scale):
         return waveform.gather(1, (time + start.long()) % n_samples)
     kept = 1.0 - _uniform(waveform, 0.0, 1.0 - config.crop_min) * _chosen(waveform, config.crop)
-    length = (kept * n_samples).floor()
+    length = (kept * n_samples).floor().clamp(min=1.0)
     bend = _uniform(waveform, -1.0, 1.0) * _chosen(waveform, config.time_scale)
     position = (time * config.time_scale_max**bend) % length  # (B, T), float32: exact to 1/128 of a sample
     before = position.floor()

@@ -54,13 +54,13 @@ class DataConfig(Settings):
 class PcenConfig(Settings):
     """Per-channel energy normalisation (Wang 2017)."""
 
-    gain: float = 0.98
+    gain: Annotated[float, Field(ge=0.0)] = 0.98
     """Exponent of the smoothed energy that divides each band."""
     bias: Annotated[float, Field(ge=0.0)] = 2.0
     """Offset before the root compression."""
     power: Annotated[float, Field(gt=0.0)] = 0.5
     """Exponent of the root compression."""
-    time_constant: Annotated[float, Field(gt=0.0)] = 0.4
+    time_constant: Annotated[float, Field(ge=1e-3)] = 0.4
     """Time constant in seconds of the energy smoother."""
     eps: Annotated[float, Field(gt=0.0)] = 1e-6
     """Floor of the smoothed energy."""
@@ -227,6 +227,14 @@ class TrainAConfig(Settings):
             yield f"frontend.f_max {self.frontend.f_max} is above half of sample_rate {self.data.sample_rate}"
         if self.frontend.n_fft > self.data.clip_seconds * self.data.sample_rate:
             yield f"data.clip_seconds {self.data.clip_seconds} is shorter than one frame of frontend.n_fft"
+        elif self.model.name == "spec_cnn_reference":
+            n_samples = round(self.data.clip_seconds * self.data.sample_rate)
+            n_frames = 1 + (n_samples - self.frontend.n_fft) // self.frontend.hop
+            if min(n_frames, self.frontend.n_mels) < 2 ** len(self.model.widths):
+                yield (
+                    f"model.widths {self.model.widths} halves a map of {self.frontend.n_mels} bands and {n_frames} "
+                    "frames to nothing: name fewer stages, or use more bands or a shorter frontend.hop"
+                )
         if self.data.selection_fraction == 0.0 and (self.train.patience or self.train.schedule == "plateau"):
             yield "train.patience and plateau need a selection split: set data.selection_fraction, say 0.15"
 

@@ -39,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise WorkError(
                 f"No space left to write {path}. Free some space and run the same command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
             raise WorkError(f"Cannot write {path}: {error.strerror}. Choose a folder you can write to.") from error
         raise
     finally:
@@ -63,18 +63,20 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """Holds `folder` for this process; the lock goes when the process does, however it ends.
 
     Raises:
-        WorkError: another process holds it.
+        WorkError: another process holds it, or it cannot be made or written.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - only writers of runs need it
 
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise WorkError(
             f"Another process is writing to {folder}. Wait for it to end, or choose another name with --run."
         ) from error
+    except OSError as error:
+        raise WorkError(f"Cannot write {folder}: {error.strerror}. Choose a folder you can write to.") from error
     try:
         yield
     finally:

@@ -10,6 +10,9 @@ import pytest
 
 from esc_ensemble.data.synthetic import make_synthetic
 
+# Set before torch is loaded: threads that wait by spinning slow a busy machine down tenfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(scope="session")
 def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:

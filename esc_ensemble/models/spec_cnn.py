@@ -23,8 +23,29 @@ class SqueezeExcitation(nn.Module):
         self.up = nn.Linear(hidden, channels)
 
     def forward(self, maps: Tensor) -> Tensor:
-        gate = self.up(F.relu(self.down(maps.mean(dim=(2, 3))))).sigmoid()  # (B, D)
-        return maps * gate[:, :, None, None]
+        return maps * self.gate(maps.mean(dim=(2, 3)))
+
+    def gate(self, means: Tensor) -> Tensor:
+        """Gives what each channel is multiplied by: means over all places (B, D) -> (B, D, 1, 1)."""
+        return self.up(F.relu(self.down(means))).sigmoid()[:, :, None, None]
+
+
+class PooledExcitation(SqueezeExcitation):
+    """Squeeze-excitation, then average pooling by 2: (B, D, F, L) -> (B, D, F // 2, L // 2).
+
+    The two factors commute, so the maps are pooled first: the gate meets a quarter of the places, and their
+    mean comes from the pooled maps and from the odd row and column that pooling leaves out.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        n_mels, n_frames = maps.shape[2:]
+        pooled = F.avg_pool2d(maps, 2)
+        total = 4.0 * pooled.sum(dim=(2, 3))  # (B, D)
+        if n_mels % 2:
+            total = total + maps[:, :, -1, :].sum(dim=2)
+        if n_frames % 2:
+            total = total + maps[:, :, : n_mels - n_mels % 2, -1].sum(dim=2)
+        return pooled * self.gate(total / (n_mels * n_frames))
 
 
 class ResidualBlock(nn.Module):
@@ -98,9 +119,9 @@ class SpecCnnReference(AudioClassifier):
             layers += [
                 nn.Conv2d(channels, width, 3, padding=1, bias=False),
                 nn.BatchNorm2d(width),
-                nn.ReLU(),
-                SqueezeExcitation(width),
-                nn.AvgPool2d(2),
+                nn.ReLU(inplace=True),
+                PooledExcitation(width),
+                nn.Identity(),  # keeps the numbering of layers in saved weights
             ]
             channels = width
         self.trunk = nn.Sequential(*layers)
