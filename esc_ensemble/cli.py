@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cyclopts
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, validators
 from pydantic import ValidationError
 
 from esc_ensemble import __version__
@@ -28,6 +28,7 @@ app = App(
     help="Train, blend and ship ensembles for environmental sound classification.",
     help_epilogue="Every command: --json prints the result for machines on stdout, --debug shows tracebacks.",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # cyclopts would leave without a word; `main` says what to do next
 )
 data_app = App(name="data", help="Look at, download or make a data set.")
 app.command(data_app)
@@ -35,6 +36,8 @@ app.command(data_app)
 SETTINGS = Group("Settings (defaults are in configs/)")
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+CountOrAll = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 
 
 def _numbers(kind: Any, tokens: Sequence[cyclopts.Token]) -> tuple[int, ...]:  # noqa: ARG001 - cyclopts' shape
@@ -49,7 +52,7 @@ def quickstart(
     *,
     data: Path | None = None,
     out: Path = Path("quickstart"),
-    clips: int = 400,
+    clips: Count = 400,
     as_json: Json = False,
 ) -> None:
     """Walk the whole way in a few minutes: data, training, blend, export, inference.
@@ -144,7 +147,7 @@ def train_a(
     n_folds: int = 0,
     skip_bad: Flag = False,
     cache: Path | None = None,
-    workers: int = 0,
+    workers: CountOrAll = 0,
     as_json: Json = False,
     settings: Annotated[TrainAConfig | None, Parameter(name="*", group=SETTINGS)] = None,
 ) -> None:
@@ -156,7 +159,7 @@ def train_a(
         data: Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV.
         run: Name of the run.
         fold: Folds to train, such as 1,2; all where not given.
-        config: YAML file of settings; flags go before it.
+        config: YAML file of settings; flags win over it.
         runs: Folder of all runs.
         esc10: Keep only ESC-50's ten classes marked esc10.
         n_folds: Make this many folds by source, where the data has none.
@@ -183,7 +186,7 @@ def train_a(
     names = list(metrics["mean"])
     rows = [[f"fold {fold}", *_cells(scores, names)] for fold, scores in metrics["folds"].items()]
     spread = [f"{metrics['mean'][name]:.4f} ± {metrics['std'][name]:.4f}" for name in names]
-    print_table(f"{runs / run} ({metrics['protocol']}, no TTA)", ["", *names], [*rows, ["mean ± std", *spread]])
+    print_table(f"{runs / run} ({metrics['protocol']})", ["", *names], [*rows, ["mean ± std", *spread]])
 
 
 @app.command
@@ -201,7 +204,7 @@ def blend(
     Args:
         members: Names of runs, or their folders.
         out: Name of the blend.
-        config: YAML file of settings; flags go before it.
+        config: YAML file of settings; flags win over it.
         runs: Folder of all runs.
         submissions: Folder of all blends.
         as_json: Print blend.json on stdout.
@@ -232,7 +235,7 @@ def export(
     out: Path | None = None,
     tta: Flag = False,
     data: Path | None = None,
-    check_clips: int = 16,
+    check_clips: Count = 16,
     runs: Path = Path("runs"),
     submissions: Path = Path("submissions"),
     exports: Path = Path("exports"),
@@ -275,9 +278,9 @@ def infer(
     *paths: Path,
     out: Path | None = None,
     tta: Flag = False,
-    top: int = 3,
-    batch_size: int = 16,
-    threads: int = 0,
+    top: Count = 3,
+    batch_size: Count = 16,
+    threads: CountOrAll = 0,
     skip_bad: Flag = False,
     as_json: Json = False,
 ) -> None:

@@ -39,7 +39,7 @@ S = TypeVar("S", bound=Settings)
 class DataConfig(Settings):
     """How clips become waveforms of one length."""
 
-    sample_rate: Annotated[int, Field(ge=4000, le=192000)] = 16000
+    sample_rate: Annotated[int, Field(ge=4000, le=192000)] = 32000
     """Rate in Hz that every clip is resampled to."""
     clip_seconds: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
     """Length in seconds that every clip is fitted to."""
@@ -73,17 +73,17 @@ class PcenConfig(Settings):
 class FrontendConfig(Settings):
     """Waveform to features: mel power, then log and PCEN channels."""
 
-    n_fft: Positive = 512
+    n_fft: Positive = 1024
     """Length of the DFT in samples."""
-    window: Positive = 400
+    window: Positive = 1024
     """Length of the Hann window in samples, centred in the DFT."""
-    hop: Positive = 160
+    hop: Positive = 640
     """Samples from one frame to the next."""
     n_mels: Positive = 64
     """Number of mel bands F."""
     f_min: Annotated[float, Field(ge=0.0)] = 20.0
     """Lower edge of the lowest band in Hz."""
-    f_max: Annotated[float, Field(gt=0.0)] = 8000.0
+    f_max: Annotated[float, Field(gt=0.0)] = 16000.0
     """Upper edge of the highest band in Hz."""
     mel_scale: Literal["slaney", "htk"] = "slaney"
     """Formula of the mel scale."""
@@ -114,7 +114,7 @@ class AugmentConfig(Settings):
     """Probability of hearing only a part of the clip, repeated to the full length."""
     crop_min: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Shortest part kept by a crop."""
-    gain: Probability = 0.0
+    gain: Probability = 0.5
     """Probability of a change of level."""
     gain_db: Annotated[float, Field(ge=0.0)] = 6.0
     """Largest change of level in dB, up or down."""
@@ -124,7 +124,7 @@ class AugmentConfig(Settings):
     """Range of signal-to-noise ratios in dB."""
     polarity: Probability = 0.0
     """Probability of a change of sign."""
-    time_scale: Probability = 0.0
+    time_scale: Probability = 0.5
     """Probability of playing faster or slower (pitch moves along)."""
     time_scale_max: Annotated[float, Field(ge=1.0, le=4.0)] = 1.25
     """Largest change of speed s; the factor is s^U(-1, 1)."""
@@ -134,13 +134,13 @@ class AugmentConfig(Settings):
     """Number of masked stretches of time."""
     time_mask_max: Annotated[int, Field(ge=0)] = 40
     """Longest masked stretch in frames."""
-    frequency_masks: Annotated[int, Field(ge=0)] = 1
+    frequency_masks: Annotated[int, Field(ge=0)] = 2
     """Number of masked ranges of bands."""
     frequency_mask_max: Annotated[int, Field(ge=0)] = 8
     """Widest masked range in bands."""
-    band_gain: Probability = 0.0
+    band_gain: Probability = 0.7
     """Probability of a random tilt and bend of the spectrum, as another microphone or room would make."""
-    band_gain_max: Annotated[float, Field(ge=0.0)] = 0.5
+    band_gain_max: Annotated[float, Field(ge=0.0)] = 0.7
     """Largest lift or cut of a band, in standard deviations of the features."""
     mixup: Probability = 1.0
     """Probability that a step mixes pairs of clips (features and labels)."""
@@ -157,7 +157,7 @@ class SpecCnnConfig(Settings):
 
     name: Literal["spec_cnn", "spec_cnn_reference"] = "spec_cnn"
     """Compact residual CNN (spec_cnn) or the reference system's plain one (spec_cnn_reference)."""
-    widths: tuple[Positive, ...] = (32, 64, 128, 192)
+    widths: tuple[Positive, ...] = (24, 48, 96, 160)
     """Channels of the stages; each stage after the first halves time and frequency."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
     """Dropout before the classifier."""
@@ -170,13 +170,13 @@ class SpecCnnConfig(Settings):
 class TrainConfig(Settings):
     """How long, how fast, on what."""
 
-    epochs: Positive = 70
+    epochs: Positive = 90
     """Passes over the training clips; all are run unless patience says otherwise."""
-    batch_size: Positive = 32
+    batch_size: Positive = 16
     """Clips a step on each process."""
     accumulation: Positive = 1
     """Steps whose gradients are summed before the optimiser moves."""
-    learning_rate: Annotated[float, Field(gt=0.0)] = 4e-3
+    learning_rate: Annotated[float, Field(gt=0.0)] = 3e-3
     """Peak learning rate of AdamW."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 2e-2
     """Decoupled weight decay; none on biases and norms."""
@@ -188,7 +188,7 @@ class TrainConfig(Settings):
     """Probability mass spread over the other classes."""
     clip_norm: Annotated[float, Field(ge=0.0)] = 5.0
     """Largest norm of the gradient; 0 turns clipping off."""
-    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.995
     """Decay a step of the averaged weights that are kept; 0 keeps the last weights."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better selection loss before stopping; 0 runs all epochs. Needs a selection split."""

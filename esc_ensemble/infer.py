@@ -23,6 +23,7 @@ import numpy as np
 from esc_ensemble.data.audio import AUDIO_SUFFIXES, prepare
 from esc_ensemble.errors import DataError, ModelFileError, list_problems
 from esc_ensemble.files import atomic_path
+from esc_ensemble.progress import say
 
 METADATA_KEY = "esc_ensemble"
 METADATA_SCHEMA = 1
@@ -97,11 +98,11 @@ class Classifier:
         Args:
             paths: audio files.
             batch_size: files at a time.
-            skip_bad: leave out files that cannot be read instead of raising.
+            skip_bad: leave out files that cannot be read, and say which, instead of raising.
             tta: average over the training run's time shifts, where the file was exported without them.
 
         Raises:
-            DataError: names every file that cannot be read, before the first prediction.
+            DataError: names every file that cannot be read, also those in batches still to come.
         """
         listen = self.listen_shifted if tta and not self.metadata["tta"] else self.listen
         with ThreadPoolExecutor(_free_cores()) as pool:
@@ -110,9 +111,13 @@ class Classifier:
                 heard = list(pool.map(self._try_prepare, chosen))
                 bad = [str(result) for result in heard if isinstance(result, DataError)]
                 if bad and not skip_bad:
+                    rest = pool.map(self._try_prepare, paths[start + batch_size :])
+                    bad += [str(result) for result in rest if isinstance(result, DataError)]
                     raise DataError(
                         list_problems("These files cannot be heard:", bad, "Leave them out with --skip-bad.")
                     )
+                if bad:
+                    say(list_problems("Left out:", bad))
                 good = [
                     (path, waveform)
                     for path, waveform in zip(chosen, heard, strict=True)

@@ -34,21 +34,19 @@ def loss_of_weights(
         combiner: how members are averaged.
         objective: mean log loss in nats, or the part of clips whose top class is wrong.
     """
-    _, n_clips, n_classes = log_probs.shape
-    clips = np.arange(n_clips)
+    clips = np.arange(len(labels))
     if combiner == "arithmetic" and objective == "log_loss":
         true = np.exp(log_probs[:, clips, labels].astype(np.float64))  # (M, N)
-        return lambda weights: float(-np.log(np.maximum(weights @ true, np.finfo(np.float64).eps)).mean())
+        return lambda weights: float(-np.log(np.maximum(_mix(weights, true), np.finfo(np.float64).eps)).mean())
 
-    # (M, N, C) -> (M, C, N) -> (M, C * N): reductions over classes then run along memory, five times faster
     table = _class_major(log_probs, combiner)
 
     def error(weights: np.ndarray) -> float:
-        mixed = (weights.astype(np.float32) @ table).reshape(n_classes, n_clips)
+        mixed = _mix(weights.astype(np.float32), table)  # (C, N)
         return float((mixed.argmax(axis=0) != labels).mean())
 
     def log_loss(weights: np.ndarray) -> float:
-        mixed = (weights.astype(np.float32) @ table).reshape(n_classes, n_clips)
+        mixed = _mix(weights.astype(np.float32), table)  # (C, N)
         true = mixed[labels, clips]
         top = mixed.max(axis=0)
         mixed -= top
@@ -132,7 +130,7 @@ def descend(log_probs: np.ndarray, labels: np.ndarray, combiner: Combiner) -> np
     Returns:
         (M,) float64, not negative, summing to 1.
     """
-    n_members, n_clips, n_classes = log_probs.shape
+    n_members, n_clips, _ = log_probs.shape
     true = log_probs[:, np.arange(n_clips), labels].astype(np.float64)  # (M, N)
     if combiner == "arithmetic":
         true = np.exp(true)
@@ -140,14 +138,15 @@ def descend(log_probs: np.ndarray, labels: np.ndarray, combiner: Combiner) -> np
 
     def loss_and_slope(weights: np.ndarray) -> tuple[float, np.ndarray]:
         if table is None:
-            mixed = np.maximum(weights @ true, np.finfo(np.float64).tiny)
+            mixed = np.maximum(_mix(weights, true), np.finfo(np.float64).tiny)
             return float(-np.log(mixed).mean()), -(true / mixed).mean(axis=1)
-        scores = (weights.astype(np.float32) @ table).reshape(n_classes, n_clips)
+        scores = _mix(weights.astype(np.float32), table)  # (C, N)
         top = scores.max(axis=0)
         powers = np.exp(scores - top)
         total = powers.sum(axis=0)
-        expected = table @ (powers / total).ravel() / n_clips  # (M,) mean log-probability under the blend
-        loss = (np.log(total) + top - weights @ true).mean(dtype=np.float64)
+        by_class = np.einsum("mcn,cn->mc", table, powers / total)
+        expected = by_class.sum(axis=1, dtype=np.float64) / n_clips  # (M,) mean log-probability under the blend
+        loss = (np.log(total) + top - _mix(weights, true)).mean(dtype=np.float64)
         return float(loss), expected - true.mean(axis=1)
 
     weights = np.full(n_members, 1.0 / n_members)
@@ -165,14 +164,22 @@ def descend(log_probs: np.ndarray, labels: np.ndarray, combiner: Combiner) -> np
 
 
 def _class_major(log_probs: np.ndarray, combiner: Combiner) -> np.ndarray:
-    """Gives what is averaged, one row a member: (M, N, C) -> (M, C * N) float32.
+    """Gives what is averaged, classes before clips: (M, N, C) -> (M, C, N) float32.
 
-    Classes before clips: sums and maxima over classes then run along memory, several times faster.
+    Sums and maxima over classes then run along memory, several times faster.
     """
-    table = np.ascontiguousarray(log_probs.transpose(0, 2, 1), dtype=np.float32)  # (M, N, C) -> (M, C, N)
+    table = np.ascontiguousarray(log_probs.transpose(0, 2, 1), dtype=np.float32)
     if combiner == "arithmetic":
         np.exp(table, out=table)
-    return table.reshape(len(table), -1)
+    return table
+
+
+def _mix(weights: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Gives the weighted sum over members: (M,), (M, ...) -> (...).
+
+    Not by BLAS: at this size its threads cost more than they bring, on a busy machine twenty times as much.
+    """
+    return np.asarray(np.einsum("m,m...->...", weights, table))
 
 
 def _to_weights(u: np.ndarray) -> np.ndarray:

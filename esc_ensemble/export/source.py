@@ -15,6 +15,7 @@ from esc_ensemble.infer import find_audio
 from esc_ensemble.logits import read_run
 
 BLEND_SCHEMA = 1
+NEEDED = ("name", "members", "combiner", "tta", "class_names", "scores", "dataset_fingerprint")
 
 
 def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
@@ -36,6 +37,9 @@ def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
             raise ModelFileError(f"{path} cannot be read: {error}. Blend again.") from error
         if not isinstance(blend, dict) or blend.get("schema") != BLEND_SCHEMA:
             raise ModelFileError(f"{path} was written by another version. Blend again with this one.")
+        absent = [key for key in NEEDED if key not in blend]
+        if absent or not blend["members"]:
+            raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent) or 'members'}. Blend again.")
         return blend
     try:
         members = align_members([read_run(folder)])
@@ -65,9 +69,12 @@ def find_clips(blend: dict[str, Any], folder: Path, data: Path | None, n_clips: 
         manifest_path = folder / blend["members"][0]["path"] / "manifest.json"
         try:
             manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise ModelFileError(f"{manifest_path} cannot be read: {error}. Train this run again.") from error
-        data = Path(manifest["dataset_path"])
+            data = Path(manifest["dataset_path"])
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise ModelFileError(
+                f"{manifest_path} does not say where the training data is ({error}). "
+                "Say where audio is with --data DIR."
+            ) from error
         if not data.exists():
             raise DataError(
                 f"The export is checked on real clips, but the data it was trained on is not at {data} any more. "

@@ -58,8 +58,14 @@ class ModelSpec:
             model=build(settings_kind, values["arguments"], origin),
             frontend=build(FrontendConfig, values["frontend"], origin),
             data=build(DataConfig, values["data"], origin),
-            class_names=tuple(str(name) for name in values["class_names"]),
+            class_names=_texts(values["class_names"], origin),
         )
+
+
+def _texts(values: Any, origin: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise ModelFileError(f"{origin}: class_names must be a list of names, found {values!r}.")
+    return tuple(values)
 
 
 def build_model(spec: ModelSpec) -> AudioClassifier:
@@ -82,6 +88,6 @@ MODELS: dict[str, tuple[type[Settings], Callable[[ModelSpec], AudioClassifier]]]
 
 
 def _entry(name: str, origin: str) -> tuple[type[Settings], Callable[[ModelSpec], AudioClassifier]]:
-    if name not in MODELS:
-        raise ModelFileError(f'{origin}: there is no model "{name}".{did_you_mean(name, MODELS)}')
+    if not isinstance(name, str) or name not in MODELS:
+        raise ModelFileError(f'{origin}: there is no model "{name}".{did_you_mean(str(name), MODELS)}')
     return MODELS[name]

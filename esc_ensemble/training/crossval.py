@@ -20,7 +20,7 @@ from esc_ensemble.data.splits import FoldSplit, split_fold
 from esc_ensemble.errors import ConfigError, LogitsError, list_problems
 from esc_ensemble.files import folder_lock, write_json, write_text
 from esc_ensemble.logits import FoldLogits, LogitsPart, read_logits, write_logits
-from esc_ensemble.metrics import mean_and_std, score, softmax
+from esc_ensemble.metrics import mean_and_std, score, softmax, top_k_accuracy
 from esc_ensemble.models.checkpoint import save_checkpoint
 from esc_ensemble.models.registry import ModelSpec, build_model
 from esc_ensemble.predict import predict_logits
@@ -120,10 +120,20 @@ def _open_run(trainer: Trainer) -> None:
         "packages": {name: version(name) for name in PACKAGES},
     }
     if config_path.exists() and manifest_path.exists():
-        _check_same_run(trainer, json.loads(manifest_path.read_text(encoding="utf-8")))
+        _check_same_run(trainer, _read_manifest(manifest_path))
         return
     write_text(config_path, to_yaml(trainer.config))
     write_json(manifest_path, manifest)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Choose another name with --run.") from error
+    if not isinstance(manifest, dict):
+        raise ConfigError(f"{path} is not a run's manifest. Choose another name with --run.")
+    return manifest
 
 
 def _check_same_run(trainer: Trainer, manifest: dict[str, Any]) -> None:
@@ -158,6 +168,7 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
     folder = trainer.run_dir / f"fold-{split.fold}"
     if _is_done(trainer, folder):
         if accelerator.is_main_process:
+            _tidy(folder)
             say(f"{trainer.run_dir.name} fold {split.fold}: done already")
         return
     labels = trainer.catalog.labels
@@ -184,8 +195,15 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
     if accelerator.is_main_process:
         save_checkpoint(folder, model, trainer.spec, fold=split.fold, run=trainer.run_dir.name)
         _write_fold_logits(trainer, split, model, folder)
-        (folder / "state.pt").unlink(missing_ok=True)
+        _tidy(folder)
     accelerator.wait_for_everyone()
+
+
+def _tidy(folder: Path) -> None:
+    """Removes from a finished fold what resuming needed, and the half-written files of a killed process."""
+    (folder / "state.pt").unlink(missing_ok=True)
+    for half_written in folder.glob(".*.part.*"):
+        half_written.unlink()
 
 
 def _is_done(trainer: Trainer, folder: Path) -> bool:
@@ -234,8 +252,12 @@ def _write_metrics(trainer: Trainer) -> dict[str, Any]:
         if not _is_done(trainer, folder):
             continue
         logits = read_logits(folder / "logits.npz")
+        test = logits.test
         centre = int(np.flatnonzero(logits.shifts == 0.0)[0])
-        folds[str(fold)] = score(softmax(logits.test.logits[centre]), logits.test.labels)
+        folds[str(fold)] = {
+            **score(softmax(test.logits[centre]), test.labels),
+            "top1_tta": top_k_accuracy(test.logits.mean(axis=0), test.labels, 1),
+        }
     over_folds = mean_and_std({int(fold): scores for fold, scores in folds.items()}) if folds else {}
     metrics = {
         "protocol": "selection split" if trainer.config.data.selection_fraction else "epochs fixed beforehand",

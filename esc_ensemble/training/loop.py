@@ -309,6 +309,8 @@ def _load_state(training: _Training) -> TrainingState:
     accelerator = training.accelerator
     try:
         values = torch.load(path, map_location=accelerator.device, weights_only=True)
+        if values["schema"] != STATE_SCHEMA:
+            raise ValueError(f"schema {values['schema']} instead of {STATE_SCHEMA}")
         training.model.load_state_dict(values["model"])
         training.optimizer.load_state_dict(values["optimizer"])
         training.average.weights = values["average"]
@@ -316,8 +318,10 @@ def _load_state(training: _Training) -> TrainingState:
         if accelerator.scaler and values["scaler"]:
             accelerator.scaler.load_state_dict(values["scaler"])
         return TrainingState(**values["state"])
-    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError, UnpicklingError) as error:
-        raise ModelFileError(f"{path} is damaged ({error}). Delete it to train this fold from the start.") from error
+    except (RuntimeError, LookupError, TypeError, ValueError, EOFError, OSError, UnpicklingError) as error:
+        # torch's own text on a bad pickle advises to load it unsafely.
+        reason = "it is no training state" if isinstance(error, UnpicklingError) else error
+        raise ModelFileError(f"{path} is damaged ({reason}). Delete it to train this fold from the start.") from error
 
 
 def _note(row: dict[str, float]) -> str:

@@ -36,7 +36,7 @@ def learning_rate_factor(config: TrainConfig, step: int, n_steps: int) -> float:
         peak = config.warmup * n_steps - 1.0
         if peak > 0 and step <= peak:
             return _cosine_between(ONECYCLE_START, 1.0, step / peak)
-        return _cosine_between(1.0, ONECYCLE_END, (step - peak) / max(n_steps - 1.0 - peak, 1.0))
+        return _cosine_between(1.0, ONECYCLE_END, (step - peak) / (n_steps - 1.0 - peak))
     rise = config.warmup * n_steps
     if step < rise:
         return (step + 1.0) / (rise + 1.0)
