@@ -59,7 +59,7 @@ def export_onnx(
         _write_graph(fused, torch.from_numpy(waveforms[:2]).repeat(2, 1)[:2], temporary)
         _write_metadata(temporary, describe_model(parts, blend))
         parity = compare(fused, temporary, waveforms)
-        if parity.max_difference > LARGEST_DIFFERENCE or not parity.same_top1:
+        if not parity.max_difference <= LARGEST_DIFFERENCE or not parity.same_top1:  # so that NaN fails too
             raise WorkError(
                 f"onnxruntime and torch disagree by {parity.max_difference:.1e} on {parity.n_clips} clips "
                 f"(at most {LARGEST_DIFFERENCE:.0e} is allowed), so {out} was not written."

@@ -52,17 +52,19 @@ class MelPower(nn.Module):
         inner = F.pad(waveform, (-self.margin_left, -self.margin_right))  # (B, T) -> (B, T')
         exporting = torch.compiler.is_compiling() or torch.jit.is_tracing()
         power = self._power_by_convolution(inner) if exporting else self._power_by_fft(inner)
-        return self.filters @ power  # (F, bins) @ (B, bins, L) -> (B, F, L)
+        return (power @ self.filters.T).mT  # (B, L, bins) @ (bins, F) -> (B, L, F) -> (B, F, L)
 
     def _power_by_convolution(self, inner: Tensor) -> Tensor:
-        real, imaginary = F.conv1d(inner[:, None], self.dft, stride=self.hop).chunk(2, dim=1)  # (B, 2 bins, L)
-        return real.square() + imaginary.square()
+        """(B, T') -> (B, L, bins)."""
+        real, imaginary = F.conv1d(inner[:, None], self.dft, stride=self.hop).chunk(2, dim=1)  # (B, bins, L) each
+        return (real.square() + imaginary.square()).mT
 
     def _power_by_fft(self, inner: Tensor) -> Tensor:
+        """(B, T') -> (B, L, bins)."""
         frames = inner.unfold(1, self.window, self.hop) * self.hann  # (B, T') -> (B, L, window)
-        squares = torch.view_as_real(torch.fft.rfft(frames, n=self.n_fft)).square()
-        real, imaginary = squares[:, :, : self.filters.shape[1]].unbind(-1)  # (B, L, bins, 2) -> (B, L, bins) each
-        return (real + imaginary).mT  # (B, L, bins) -> (B, bins, L)
+        spectrum = torch.fft.rfft(frames, n=self.n_fft)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return power[:, :, : self.filters.shape[1]]
 
 
 def power_to_db(power: Tensor, top_db: float) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 
 import torch
 from accelerate import Accelerator
@@ -10,6 +12,9 @@ from accelerate.state import AcceleratorState
 
 from esc_ensemble.config import TrainConfig
 from esc_ensemble.errors import ConfigError
+
+# Parameters of glibc's mallopt (malloc.h). A trim threshold of -1 never gives memory back.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def build_accelerator(train: TrainConfig) -> Accelerator:
@@ -22,6 +27,8 @@ def build_accelerator(train: TrainConfig) -> Accelerator:
     if train.device == "cuda" and use_cpu:
         raise ConfigError('train.device is "cuda", but torch sees no GPU here. Use --train.device auto.')
     torch.set_num_threads(train.threads or free_cores())
+    if use_cpu:
+        keep_freed_memory()
     AcceleratorState._reset_state(reset_partial_state=False)  # it is a singleton, and precision differs between runs
     precision = choose_precision(train.precision, use_cpu=use_cpu)
     return Accelerator(cpu=use_cpu, mixed_precision="no" if precision == "fp32" else precision)
@@ -49,6 +56,19 @@ def free_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc's allocator to keep freed memory for the next tensor; elsewhere does nothing.
+
+    By default it maps each large tensor anew, and the page faults take half of the time of augmentation.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 64 << 20)):
+            mallopt(parameter, value)
 
 
 def _cpu_has_bf16() -> bool:
