@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,3 +44,64 @@ def own_cache(shared_cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """Keeps tests out of the user's cache."""
     monkeypatch.setenv("ESC_ENSEMBLE_CACHE", str(shared_cache_dir))
     yield
+
+
+@dataclass(frozen=True)
+class Made:
+    """Two tiny runs of two folds, and their blend over time shifts."""
+
+    root: Path
+    runs: tuple[Path, Path]
+    blend: Path
+
+
+@pytest.fixture(scope="session")
+def made(synthetic_dir: Path, shared_cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Do not change it; copy it first."""
+    from esc_ensemble.blend.ensemble import blend_runs  # noqa: PLC0415 - tests of data and blend load no torch
+    from esc_ensemble.config import BlendConfig  # noqa: PLC0415
+    from esc_ensemble.data.catalog import load_catalog  # noqa: PLC0415
+    from esc_ensemble.training.crossval import train_run  # noqa: PLC0415
+    from tests.tiny import tiny_config  # noqa: PLC0415
+
+    root = tmp_path_factory.mktemp("made")
+    catalog = load_catalog(synthetic_dir)
+    runs = (root / "runs" / "one", root / "runs" / "two")
+    for seed, run in enumerate(runs):
+        model = {"name": "spec_cnn_reference", "widths": [8]}  # the exporter takes its time over residual blocks
+        config = tiny_config(seed=seed, model=model, train={"learning_rate": 0.02, "epochs": 3})
+        train_run(run, config, catalog, folds=(1, 2), cache_dir=shared_cache_dir, n_workers=1)
+    blend = root / "submissions" / "both"
+    blend_runs(runs, BlendConfig(trials=10, bootstrap=20, tta=True, combiner="geometric"), blend)
+    return Made(root, runs, blend)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The blend of `made` as ONNX files."""
+
+    onnx: Path
+    """With the shifts inside, made by the command."""
+    result: dict[str, Any]
+    """What the command said about it."""
+    no_tta: Path
+    """The same models, temperatures and weights without shifts."""
+
+
+@pytest.fixture(scope="session")
+def exported(made: Made) -> Exported:
+    from esc_ensemble.cli import main  # noqa: PLC0415 - tests of data and blend load no torch
+    from esc_ensemble.export.fused import load_parts  # noqa: PLC0415
+    from esc_ensemble.export.onnx import export_onnx  # noqa: PLC0415
+    from esc_ensemble.export.source import find_clips, read_source  # noqa: PLC0415
+
+    folder = made.root / "exports"
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
+        code = main(["export", str(made.blend), "--exports", str(folder), "--check-clips", "20", "--json"])
+    assert code == 0
+    content = read_source(made.blend)
+    plain = content | {"tta": False, "members": [{**member, "shifts": [0.0]} for member in content["members"]]}
+    clips = find_clips(content, made.blend, None, 2)
+    no_tta, _ = export_onnx(load_parts(plain, made.blend), plain, clips, folder / "plain.onnx")
+    return Exported(folder / "both.onnx", json.loads(stdout.getvalue()), no_tta)

@@ -50,7 +50,7 @@ class MelPower(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         # A negative pad and no slice: with a dynamic T the exporter cannot tell how long a slice is.
         inner = F.pad(waveform, (-self.margin_left, -self.margin_right))  # (B, T) -> (B, T')
-        exporting = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        exporting = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore
         power = self._power_by_convolution(inner) if exporting else self._power_by_fft(inner)
         return (power @ self.filters.T).mT  # (B, L, bins) @ (bins, F) -> (B, L, F) -> (B, F, L)
 

@@ -66,7 +66,7 @@ class Pcen(nn.Module):
         n_frames = mel_power.shape[-1]
         n_blocks = (n_frames + BLOCK - 1) // BLOCK
         padded = F.pad(mel_power, (0, n_blocks * BLOCK - n_frames))
-        blocks = padded.unflatten(-1, (n_blocks, BLOCK))  # (B, F, L) -> (B, F, n_blocks, BLOCK)
+        blocks = padded.reshape(*padded.shape[:-1], n_blocks, BLOCK)  # (B, F, L) -> (B, F, n_blocks, BLOCK)
         log_keep = torch.log1p(-smoothing)  # (1 | F, 1)
         inside = _decayed_sums(smoothing[:, :, None] * blocks, log_keep)  # M if nothing came before the block
         start = mel_power[..., :1] if self.starts_at_first_frame else torch.ones_like(mel_power[..., :1])
@@ -78,7 +78,7 @@ class Pcen(nn.Module):
 
 
 def _decayed_sums(values: Tensor, log_keep: Tensor) -> Tensor:
-    """Gives sum over j <= i of exp(log_keep · (i - j)) · values[..., j]: (B, F, ..., n) -> same; log_keep (1 | F, 1)."""
+    """Gives sum over j <= i of exp(log_keep·(i - j))·values[..., j]: (B, F, ..., n) -> same; log_keep (1 | F, 1)."""
     place = torch.arange(values.shape[-1], device=values.device)
     age = (place[:, None] - place[None, :]).to(values.dtype)
     kept = torch.where(age >= 0, torch.exp(age.clamp(min=0.0) * log_keep[:, :, None]), 0.0)  # (1 | F, n, n)
