@@ -138,9 +138,9 @@ class AugmentConfig(Settings):
     """Number of masked ranges of bands."""
     frequency_mask_max: Annotated[int, Field(ge=0)] = 8
     """Widest masked range in bands."""
-    band_gain: Probability = 0.7
+    band_gain: Probability = 0.0
     """Probability of a random tilt and bend of the spectrum, as another microphone or room would make."""
-    band_gain_max: Annotated[float, Field(ge=0.0)] = 0.7
+    band_gain_max: Annotated[float, Field(ge=0.0)] = 0.5
     """Largest lift or cut of a band, in standard deviations of the features."""
     mixup: Probability = 1.0
     """Probability that a step mixes pairs of clips (features and labels)."""
@@ -170,7 +170,7 @@ class SpecCnnConfig(Settings):
 class TrainConfig(Settings):
     """How long, how fast, on what."""
 
-    epochs: Positive = 90
+    epochs: Positive = 60
     """Passes over the training clips; all are run unless patience says otherwise."""
     batch_size: Positive = 16
     """Clips a step on each process."""
@@ -188,7 +188,7 @@ class TrainConfig(Settings):
     """Probability mass spread over the other classes."""
     clip_norm: Annotated[float, Field(ge=0.0)] = 5.0
     """Largest norm of the gradient; 0 turns clipping off."""
-    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.995
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
     """Decay a step of the averaged weights that are kept; 0 keeps the last weights."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better selection loss before stopping; 0 runs all epochs. Needs a selection split."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,6 +41,8 @@ class PooledExcitation(SqueezeExcitation):
     def forward(self, maps: Tensor) -> Tensor:
         n_mels, n_frames = maps.shape[2:]
         pooled = F.avg_pool2d(maps, 2)
+        if torch.compiler.is_compiling():  # an exported graph keeps no branch: its frames may be odd or even
+            return pooled * self.gate(maps.mean(dim=(2, 3)))
         total = 4.0 * pooled.sum(dim=(2, 3))  # (B, D)
         if n_mels % 2:
             total = total + maps[:, :, -1, :].sum(dim=2)
