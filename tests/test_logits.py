@@ -56,9 +56,7 @@ def test_what_is_written_is_read(tmp_path):
     read = read_logits(tmp_path / "logits.npz")
     for part in ("test", "selection"):
         for name in ("clip_ids", "labels", "logits"):
-            np.testing.assert_array_equal(
-                getattr(getattr(read, part), name), getattr(getattr(fold, part), name)
-            )
+            np.testing.assert_array_equal(getattr(getattr(read, part), name), getattr(getattr(fold, part), name))
     assert read.test.sources is not None and read.test.sources.tolist() == ["a", "a", "b", "b", "c", "c"]
     assert read.selection.sources is None
     np.testing.assert_array_equal(read.shifts, SHIFTS)
@@ -236,9 +234,7 @@ def test_selection_must_not_share_clips_or_sources_with_test(tmp_path):
 
 def _run(folder: Path, **options: Any) -> Path:
     labels = make_labels(12, C)
-    return write_run(
-        folder, make_member(labels, C, skill=2, seed=1), labels, np.arange(12) % 3 + 1, **options
-    )
+    return write_run(folder, make_member(labels, C, skill=2, seed=1), labels, np.arange(12) % 3 + 1, **options)
 
 
 def test_run_is_its_folds_in_order(tmp_path):

@@ -62,9 +62,7 @@ def test_ties_go_to_the_lower_class():
 
 
 def test_certain_mistake_has_finite_loss():
-    assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(
-        -np.log(np.finfo(float).eps)
-    )
+    assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(np.finfo(float).eps))
 
 
 def test_ece_by_hand():

@@ -12,9 +12,7 @@ NAMES = ["dog", "rain, heavy", "cat"]
 PROBABILITIES = np.array([[0.1, 0.7, 0.2], [0.8, 0.1, 0.1], [0.2, 0.2, 0.6]], dtype=np.float32)
 
 
-def _write(
-    tmp_path, sample_text: str | None, ids=IDS, probabilities=PROBABILITIES, names=NAMES
-) -> pd.DataFrame:
+def _write(tmp_path, sample_text: str | None, ids=IDS, probabilities=PROBABILITIES, names=NAMES) -> pd.DataFrame:
     sample = None
     if sample_text is not None:
         sample = tmp_path / "sample_submission.csv"
@@ -27,9 +25,7 @@ def test_without_a_sample(tmp_path):
     table = _write(tmp_path, None)
     assert list(table.columns) == ["clip_id", "label"]
     assert table.clip_id.tolist() == IDS and table.label.tolist() == ["rain, heavy", "dog", "cat"]
-    assert (tmp_path / "submission.csv").read_bytes() == (
-        b'clip_id,label\nb.wav,"rain, heavy"\na.wav,dog\nc.wav,cat\n'
-    )
+    assert (tmp_path / "submission.csv").read_bytes() == (b'clip_id,label\nb.wav,"rain, heavy"\na.wav,dog\nc.wav,cat\n')
 
 
 def test_label_sample_keeps_its_header_and_order(tmp_path):

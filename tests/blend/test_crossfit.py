@@ -134,9 +134,7 @@ def test_mixed_members_keep_their_own_kind_of_temperature():
 
 def test_selection_without_labels_counts_as_none(tmp_path):
     unknown = (np.zeros((1, 2, C), dtype=np.float32), np.array([-1, -1]))
-    run = read_run(
-        write_run(tmp_path / "a", _member(1, 0), LABELS, FOLDS, selection=dict.fromkeys(range(K), unknown))
-    )
+    run = read_run(write_run(tmp_path / "a", _member(1, 0), LABELS, FOLDS, selection=dict.fromkeys(range(K), unknown)))
     assert np.isnan(selection_temperatures(run, tta=False)).all()
 
 

@@ -85,9 +85,7 @@ def test_tables_hold_the_cross_fitted_predictions(runs, tmp_path):
     assert [rows[0][f"top{rank}"] for rank in (1, 2, 3)] == [names[c] for c in np.argsort(-first)[:3]]
     assert float(rows[0]["top1_probability"]) == pytest.approx(first.max(), abs=1e-6)
     submission = _rows(tmp_path / "out" / "submission.csv")
-    assert [(row["clip_id"], row["label"]) for row in submission] == [
-        (row["clip_id"], row["top1"]) for row in rows
-    ]
+    assert [(row["clip_id"], row["label"]) for row in submission] == [(row["clip_id"], row["top1"]) for row in rows]
 
 
 def test_useless_member_is_weighed_down_and_the_gain_is_kept(runs, tmp_path):
@@ -117,9 +115,7 @@ def test_same_seed_gives_the_same_bytes(runs, tmp_path):
     for name in ("a", "b"):
         blend_runs(runs, CONFIG, tmp_path / name / "blend")
     for name in output.FILES:
-        assert (tmp_path / "a" / "blend" / name).read_bytes() == (
-            tmp_path / "b" / "blend" / name
-        ).read_bytes()
+        assert (tmp_path / "a" / "blend" / name).read_bytes() == (tmp_path / "b" / "blend" / name).read_bytes()
 
 
 def test_one_run_is_a_blend(tmp_path):

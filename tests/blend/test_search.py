@@ -85,10 +85,7 @@ def test_equal_members_keep_equal_weights():
 def test_search_is_seeded():
     # The error of sixty clips has many best weightings, and which is found first depends on the seed.
     log_probs = _log_probs(0.5, 0.6, 0.7, 0.8)[:, :60]
-    found = [
-        search_weights(log_probs, LABELS[:60], objective="error", n_trials=40, seed=seed)
-        for seed in (1, 1, 2)
-    ]
+    found = [search_weights(log_probs, LABELS[:60], objective="error", n_trials=40, seed=seed) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(found[0], found[1])
     assert (found[0] != found[2]).any()
 

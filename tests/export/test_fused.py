@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from esc_ensemble.blend.combine import blend_probabilities
+from esc_ensemble.config import BlendConfig
+from esc_ensemble.errors import ModelFileError
+from esc_ensemble.export.fused import FusedBlend, Part, load_parts
+from esc_ensemble.export.source import read_source
+from esc_ensemble.models.checkpoint import load_checkpoint, save_checkpoint
+from esc_ensemble.models.registry import ModelSpec, build_model
+from esc_ensemble.predict import shift_waveform
+from tests.conftest import Made
+from tests.tiny import tiny_spec
+
+SHIFTS = (-0.1, 0.0, 0.1)
+
+
+def part(seed: int, weight: float, temperature: float, shifts: tuple[float, ...] = SHIFTS, **over: Any) -> Part:
+    torch.manual_seed(seed)
+    spec = tiny_spec(**over)
+    model = build_model(spec)
+    with torch.no_grad():  # fresh weights say next to nothing; make the parts disagree
+        model.get_parameter("head.weight").mul_(20)
+        model.get_parameter("head.bias").copy_(torch.randn(spec.to_json()["class_names"].__len__()))
+    return Part(model.eval(), spec, temperature, weight, shifts)
+
+
+def waveform(n_clips: int = 5, n_samples: int = 8000) -> torch.Tensor:
+    return 0.1 * torch.randn(n_clips, n_samples, generator=torch.Generator().manual_seed(0))
+
+
+def expected(parts: list[Part], waves: torch.Tensor, combiner: Any) -> np.ndarray:
+    """The formula of the blender on logits that each model gives by itself."""
+    logits = []
+    for item in parts:
+        shifted = shift_waveform(waves, item.shift_seconds, 8000)
+        logits.append(np.stack([item.model(rows).detach().numpy() for rows in shifted]))
+    weights = np.array([item.weight for item in parts])
+    return blend_probabilities(logits, [item.temperature for item in parts], weights, combiner)
+
+
+@pytest.mark.parametrize("combiner", ["geometric", "arithmetic"])
+@pytest.mark.parametrize(
+    "shifts", [((0.0,), (0.0,)), (SHIFTS, SHIFTS), (SHIFTS, (0.0, 0.25))], ids=["no tta", "tta", "own shifts"]
+)
+def test_two_members_of_two_folds_give_the_blenders_probabilities(
+    combiner: str, shifts: tuple[tuple[float, ...], tuple[float, ...]]
+) -> None:
+    parts = [
+        part(0, 0.35, 0.7, shifts[0]),
+        part(1, 0.35, 1.9, shifts[0]),
+        part(2, 0.15, 1.0, shifts[1], frontend={"channels": ["logmel"]}),
+        part(3, 0.15, 3.1, shifts[1], frontend={"channels": ["logmel"]}),
+    ]
+    found = FusedBlend(parts, combiner).eval()(waveform()).detach().numpy()
+    np.testing.assert_allclose(found, expected(parts, waveform(), combiner), atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-6)
+    assert found.std(axis=0).max() > 1e-3
+
+
+def test_one_part_without_shifts_is_its_models_softmax() -> None:
+    only = part(0, 1.0, 2.0, (0.0,))
+    found = FusedBlend([only], "geometric").eval()(waveform())
+    torch.testing.assert_close(found, (only.model(waveform()) / 2.0).softmax(dim=1))
+
+
+def n_frontend_calls(parts: list[Part]) -> int:
+    calls = []
+    for item in parts:
+        item.model.frontend.register_forward_hook(lambda *_: calls.append(1))
+    FusedBlend(parts, "geometric")(waveform(1))
+    return len(calls)
+
+
+def test_parts_with_one_front_end_and_one_set_of_shifts_share_its_features() -> None:
+    assert n_frontend_calls([part(0, 0.5, 1.0), part(1, 0.5, 1.0)]) == 1
+    assert n_frontend_calls([part(0, 0.5, 1.0), part(1, 0.5, 1.0, (0.0,))]) == 2
+    assert n_frontend_calls([part(0, 0.5, 1.0), part(1, 0.5, 1.0, frontend={"n_mels": 20})]) == 2
+
+
+def test_learned_front_ends_are_not_shared() -> None:
+    learned = {"pcen": {"learnable": True}}
+    assert n_frontend_calls([part(0, 0.5, 1.0, frontend=learned), part(1, 0.5, 1.0, frontend=learned)]) == 2
+
+
+def test_load_parts_takes_every_fold_of_every_member_with_its_temperature_and_share(made: Made) -> None:
+    content = read_source(made.blend)
+    parts = load_parts(content, made.blend)
+    assert len(parts) == 4
+    assert sum(item.weight for item in parts) == pytest.approx(1.0)
+    for number, item in enumerate(parts):
+        member, fold = content["members"][number // 2], (1, 2)[number % 2]
+        assert item.temperature == member["temperatures"][str(fold)]
+        assert item.weight == pytest.approx(member["weight"] / 2)
+        assert item.shift_seconds == pytest.approx(SHIFTS)
+        model, _ = load_checkpoint(made.runs[number // 2] / f"fold-{fold}")
+        assert torch.equal(item.model(waveform(2)), model(waveform(2)))
+
+
+def test_a_member_of_weight_0_is_left_out(made: Made) -> None:
+    content = read_source(made.blend)
+    content["members"][0]["weight"], content["members"][1]["weight"] = 0.0, 1.0
+    assert len(load_parts(content, made.blend)) == 2
+
+
+def test_a_missing_checkpoint_is_named(made: Made, tmp_path: Path) -> None:
+    shutil.copytree(made.root / "runs", tmp_path / "runs")
+    shutil.copytree(made.blend, tmp_path / "submissions" / "both")
+    (tmp_path / "runs" / "two" / "fold-2" / "model.safetensors").unlink()
+    blend = tmp_path / "submissions" / "both"
+    with pytest.raises(ModelFileError, match=r"two/fold-2/model\.safetensors does not exist"):
+        load_parts(read_source(blend), blend)
+
+
+def test_members_that_hear_other_waveforms_or_classes_are_refused(tmp_path: Path) -> None:
+    def save(name: str, spec: ModelSpec) -> dict[str, Any]:
+        save_checkpoint(tmp_path / name / "fold-1", build_model(spec), spec, fold=1, run=name)
+        return {"path": name, "weight": 0.5, "folds": [1], "temperatures": {"1": 1.0}, "shifts": [0.0]}
+
+    first = tiny_spec()
+    longer = tiny_spec(data={"clip_seconds": 2.0})
+    renamed = ModelSpec(first.model, first.frontend, first.data, ("a", "b", "c"))
+    members = [save("one", first), save("two", longer), save("three", renamed)]
+    blend = {"members": members, "class_names": list(first.class_names)}
+    with pytest.raises(ModelFileError) as caught:
+        load_parts(blend, tmp_path)
+    assert "'clip_seconds': 2.0" in str(caught.value)
+    assert "other classes" in str(caught.value)
+
+
+def test_a_selection_split_does_not_keep_members_apart(made: Made, tmp_path: Path) -> None:
+    first, other = tiny_spec(), tiny_spec(data={"selection_fraction": 0.2})
+    for name, spec in (("one", first), ("two", other)):
+        save_checkpoint(tmp_path / name / "fold-1", build_model(spec), spec, fold=1, run=name)
+    members = [
+        {"path": name, "weight": 0.5, "folds": [1], "temperatures": {"1": 1.0}, "shifts": [0.0]}
+        for name in ("one", "two")
+    ]
+    assert len(load_parts({"members": members, "class_names": list(first.class_names)}, tmp_path)) == 2
+
+
+def test_blend_json_is_the_source_of_what_is_fused(made: Made) -> None:
+    assert read_source(made.blend) == json.loads((made.blend / "blend.json").read_text())
+    assert BlendConfig(combiner="geometric").combiner == read_source(made.blend)["combiner"]

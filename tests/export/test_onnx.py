@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from esc_ensemble.errors import WorkError
+from esc_ensemble.export import onnx as export
+from esc_ensemble.export.fused import FusedBlend, load_parts
+from esc_ensemble.export.onnx import LARGEST_DIFFERENCE, Parity, export_onnx
+from esc_ensemble.export.source import find_clips, read_source
+from esc_ensemble.infer import METADATA_KEY
+from tests.conftest import Exported, Made
+
+
+@pytest.fixture(scope="module")
+def session(exported: Exported) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(exported.onnx.read_bytes(), providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def fused(made: Made) -> FusedBlend:
+    content = read_source(made.blend)
+    return FusedBlend(load_parts(content, made.blend), content["combiner"]).eval()
+
+
+def noise(n_clips: int, n_samples: int) -> np.ndarray:
+    return np.random.default_rng(n_clips).normal(0, 0.1, size=(n_clips, n_samples)).astype(np.float32)
+
+
+def run(session: onnxruntime.InferenceSession, waves: np.ndarray) -> np.ndarray:
+    return np.asarray(session.run(["probabilities"], {"waveform": waves})[0])
+
+
+@pytest.mark.parametrize("n_clips", [1, 2, 7, 33])
+@pytest.mark.parametrize("n_samples", [1792, 2432, 8000, 8001, 21111])  # 3, 4, 12, 12, 33 frames
+def test_any_number_of_clips_of_any_length_gives_torchs_probabilities(
+    session: onnxruntime.InferenceSession, fused: FusedBlend, n_clips: int, n_samples: int
+) -> None:
+    waves = noise(n_clips, n_samples)
+    found = run(session, waves)
+    with torch.inference_mode():
+        expected = fused(torch.from_numpy(waves)).numpy()
+    assert found.shape == (n_clips, 10)
+    np.testing.assert_allclose(found, expected, atol=LARGEST_DIFFERENCE)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_silence_and_padding_give_torchs_probabilities(
+    session: onnxruntime.InferenceSession, fused: FusedBlend
+) -> None:
+    waves = np.zeros((3, 8000), dtype=np.float32)
+    waves[1, 3000:5000] = noise(1, 2000)
+    waves[2, 0] = 1.0
+    with torch.inference_mode():
+        expected = fused(torch.from_numpy(waves)).numpy()
+    np.testing.assert_allclose(run(session, waves), expected, atol=LARGEST_DIFFERENCE)
+
+
+def test_a_clip_alone_gives_the_same_as_in_a_batch(session: onnxruntime.InferenceSession) -> None:
+    waves = noise(16, 8000)
+    alone = np.concatenate([run(session, clip[None]) for clip in waves])
+    np.testing.assert_allclose(run(session, waves), alone, atol=1e-5)
+
+
+def test_the_command_tells_how_near_it_came(exported: Exported) -> None:
+    assert exported.result["file"] == str(exported.onnx)
+    assert exported.result["n_clips"] == 20
+    assert 0.0 <= exported.result["max_difference"] <= LARGEST_DIFFERENCE
+    assert exported.result["same_top1"] is True
+
+
+def test_nothing_but_the_files_stands_in_the_folder(exported: Exported) -> None:
+    assert sorted(path.name for path in exported.onnx.parent.iterdir()) == ["both.onnx", "plain.onnx"]
+
+
+def test_the_file_is_a_valid_model_of_standard_operators(exported: Exported) -> None:
+    model = onnx.load(exported.onnx)
+    onnx.checker.check_model(model, full_check=True)
+    assert {operator.domain for operator in model.opset_import} <= {"", "ai.onnx"}
+    assert not [tensor for tensor in model.graph.initializer if tensor.external_data]
+    (given,), (made,) = model.graph.input, model.graph.output
+    assert (given.name, made.name) == ("waveform", "probabilities")
+    assert all(size.dim_param for size in given.type.tensor_type.shape.dim)
+
+
+def test_all_that_a_reader_needs_is_in_the_metadata(exported: Exported, made: Made) -> None:
+    properties = {item.key: item.value for item in onnx.load(exported.onnx).metadata_props}
+    metadata = json.loads(properties[METADATA_KEY])
+    content = read_source(made.blend)
+    for key in ("name", "class_names", "combiner", "tta", "members", "scores", "dataset_fingerprint"):
+        assert metadata[key] == content[key], key
+    assert metadata["sample_rate"] == 8000
+    assert metadata["n_samples"] == 8000
+    assert metadata["fit"] == "tile"
+    assert {"schema", "clip_seconds", "trim_db", "esc_ensemble", "torch"} <= set(metadata)
+
+
+@pytest.mark.parametrize("parity", [Parity(2, 2e-4, True), Parity(2, 0.0, False), Parity(2, float("nan"), True)])
+def test_a_file_that_disagrees_with_torch_is_not_written(
+    made: Made, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parity: Parity
+) -> None:
+    monkeypatch.setattr(export, "_write_graph", lambda fused, example, path: shutil.copy(exported.onnx, path))
+    monkeypatch.setattr(export, "compare", lambda *_: parity)
+    content = read_source(made.blend)
+    parts, clips = load_parts(content, made.blend), find_clips(content, made.blend, None, 2)
+    with pytest.raises(WorkError, match=r"disagree.*was not written"):
+        export_onnx(parts, content, clips, tmp_path / "new.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_finds_a_difference(made: Made, exported: Exported, fused: FusedBlend) -> None:
+    same = export.compare(fused, exported.onnx, noise(5, 8000))
+    other = export.compare(fused, exported.no_tta, noise(5, 8000))
+    assert same.n_clips == 5
+    assert same.max_difference < LARGEST_DIFFERENCE < other.max_difference

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esc_ensemble.config import (
+    BlendConfig,
+    Settings,
+    TrainAConfig,
+    build,
+    check,
+    config_hash,
+    merge,
+    read_yaml,
+    to_yaml,
+)
+from esc_ensemble.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+KINDS: dict[str, type[Settings]] = {"train-a": TrainAConfig, "blend": BlendConfig}
+
+
+@pytest.mark.parametrize("command", sorted(KINDS))
+def test_the_files_in_configs_are_the_defaults(command: str) -> None:
+    text = (CONFIGS / f"{command}.yaml").read_text(encoding="utf-8")
+    assert text == to_yaml(KINDS[command](), comments=True), f"esc-ens config {command} > configs/{command}.yaml"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_in_configs_can_be_used(path: Path) -> None:
+    kind = next(KINDS[command] for command in KINDS if path.stem.startswith(command))
+    build(kind, read_yaml(path), str(path))
+
+
+@pytest.mark.parametrize("kind", list(KINDS.values()))
+def test_every_setting_is_documented(kind: type[Settings]) -> None:
+    for name, field in kind.model_fields.items():
+        assert field.description, name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            test_every_setting_is_documented(field.annotation)
+
+
+# --- there and back
+
+
+def bounded(metadata: list[Any], kind: type) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    for item in metadata:
+        for name, key in (("ge", "min_value"), ("gt", "min_value"), ("le", "max_value"), ("lt", "max_value")):
+            value = getattr(item, name, None)
+            if value is not None:
+                limits[key] = kind(value)
+                if kind is float and name in ("gt", "lt"):
+                    limits["exclude_min" if name == "gt" else "exclude_max"] = True
+    return limits
+
+
+def values_of(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
+    """What a field may hold, each value right for itself."""
+    if get_origin(annotation) is Literal:
+        return st.sampled_from(get_args(annotation))
+    if get_origin(annotation) is tuple:
+        inner, *more = get_args(annotation)
+        if more != [...]:
+            return st.tuples(*(values_of(item, []) for item in (inner, *more)))
+        kind, limits = getattr(inner, "__origin__", inner), getattr(inner, "__metadata__", ())
+        limits = [part for item in limits for part in getattr(item, "metadata", [item])]
+        return st.lists(values_of(kind if limits else inner, limits), max_size=4).map(tuple)
+    if issubclass(annotation, Settings):
+        return settings_of(annotation)
+    numbers: dict[type, Any] = {
+        bool: st.booleans,
+        int: lambda: st.integers(**{"min_value": 0, "max_value": 10**6} | bounded(metadata, int)),
+        float: lambda: st.floats(allow_nan=False, allow_infinity=False, **bounded(metadata, float)),
+    }
+    strategy: st.SearchStrategy[Any] = numbers[annotation]()
+    return strategy
+
+
+def settings_of(kind: type[Settings]) -> st.SearchStrategy[Settings]:
+    fields = {name: values_of(field.annotation, field.metadata) for name, field in kind.model_fields.items()}
+    return st.fixed_dictionaries({}, optional=fields).map(lambda values: kind(**values))
+
+
+@pytest.mark.parametrize("kind", list(KINDS.values()))
+@given(drawn=st.data(), comments=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_settings_survive_yaml(kind: type[Settings], drawn: st.DataObject, comments: bool) -> None:
+    given_settings = drawn.draw(settings_of(kind))
+    back = kind.model_validate(yaml.safe_load(to_yaml(given_settings, comments=comments)))
+    assert back == given_settings
+    assert config_hash(back) == config_hash(given_settings)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from([*TrainAConfig.model_fields, "epochs", "widths"]) | st.text(max_size=8)
+
+
+@given(st.dictionaries(KEYS, ANYTHING | st.dictionaries(KEYS, ANYTHING, max_size=3), max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_whatever_is_given_becomes_settings_or_a_config_error(values: dict[str, Any]) -> None:
+    try:
+        found = build(TrainAConfig, values, "it")
+    except ConfigError as error:
+        assert str(error).startswith("it cannot be used:")
+    else:
+        assert isinstance(found, TrainAConfig)
+
+
+@pytest.mark.parametrize("values", [{1: 2}, {None: {}}, {"train": {3: 4}}])
+def test_keys_that_are_no_text_are_refused(values: dict[Any, Any]) -> None:
+    with pytest.raises(ConfigError):
+        build(TrainAConfig, values, "it")
+
+
+# --- refusals
+
+
+def test_all_problems_are_named_at_once_by_their_dotted_keys() -> None:
+    values = {"sed": 1, "train": {"epoch": 3, "batch_size": 0}, "frontend": {"pcen": {"gian": 1.0, "power": "x"}}}
+    with pytest.raises(ConfigError) as caught:
+        build(TrainAConfig, values, "some.yaml")
+    message = str(caught.value)
+    for part in (
+        'unknown key "sed". Did you mean "seed"?',
+        'unknown key "train.epoch". Did you mean "epochs"?',
+        "train.batch_size: ",
+        "(found 0)",
+        'unknown key "frontend.pcen.gian". Did you mean "gain"?',
+        "frontend.pcen.power: ",
+        "(found 'x')",
+    ):
+        assert part in message, part
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"shift_seconds": [0.1]}, "must hold 0.0"),
+        ({"shift_seconds": [0.0, 0.0]}, "no shift twice"),
+        ({"frontend": {"f_max": 9000.0}, "data": {"sample_rate": 16000}}, "above half of sample_rate"),
+        ({"frontend": {"window": 600, "n_fft": 512}}, "frontend: window 600"),
+        ({"frontend": {"f_min": 500.0, "f_max": 400.0}}, "frontend: f_min"),
+        ({"frontend": {"channels": []}}, "frontend: channels"),
+        ({"frontend": {"channels": ["pcen", "pcen"]}}, "frontend: channels"),
+        ({"data": {"clip_seconds": 0.01}}, "shorter than one frame"),
+        ({"train": {"patience": 3}, "data": {"selection_fraction": 0.0}}, "selection split"),
+        ({"train": {"schedule": "plateau"}, "data": {"selection_fraction": 0.0}}, "selection split"),
+        ({"augment": {"noise_snr_db": [30.0, 10.0]}}, "augment: noise_snr_db"),
+        ({"model": {"widths": []}}, "model: widths"),
+        ({"model": {"name": "spec_cnn_reference", "widths": [4] * 12}}, "to nothing"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        build(TrainAConfig, values, "it")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_a_rate_must_be_a_positive_number(value: float) -> None:
+    with pytest.raises(ConfigError, match=r"train\.learning_rate"):
+        build(TrainAConfig, {"train": {"learning_rate": value}}, "it")
+
+
+def test_all_conflicts_are_named_at_once() -> None:
+    config = TrainAConfig.model_validate({"shift_seconds": [1.0], "model": {"widths": []}})
+    with pytest.raises(ConfigError, match=r"(?s)shift_seconds.*model: widths"):
+        check(config, "it")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        TrainAConfig().seed = 3  # type: ignore[misc]
+
+
+# --- parts
+
+
+def test_merge_puts_groups_together_and_leaves_its_inputs() -> None:
+    base, over = {"a": 1, "g": {"x": 1, "y": [1, 2]}}, {"g": {"y": [3]}, "b": {"z": 1}}
+    assert merge(base, over) == {"a": 1, "g": {"x": 1, "y": [3]}, "b": {"z": 1}}
+    assert base == {"a": 1, "g": {"x": 1, "y": [1, 2]}}
+
+
+def test_the_hash_changes_with_every_setting() -> None:
+    base = TrainAConfig()
+    changed = [
+        base.model_copy(update={"seed": base.seed + 1}),
+        base.model_copy(update={"shift_seconds": (0.0,)}),
+        base.model_copy(update={"train": base.train.model_copy(update={"epochs": base.train.epochs + 1})}),
+    ]
+    hashes = [config_hash(config) for config in (base, *changed)]
+    assert len(set(hashes)) == 4
+    assert all(len(text) == 12 for text in hashes)
+    assert config_hash(TrainAConfig()) == hashes[0]
+
+
+def test_an_empty_yaml_file_gives_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("# nothing\n")
+    assert build(TrainAConfig, read_yaml(tmp_path / "c.yaml"), "c") == TrainAConfig()
+
+
+def test_1e_3_without_a_point_is_a_number(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("train: {learning_rate: 1e-3}\n")
+    assert build(TrainAConfig, read_yaml(tmp_path / "c.yaml"), "c").train.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: [", b"- 1", b"!!python/name:os.system ''"])
+def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "c.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        read_yaml(tmp_path / "c.yaml")
+
+
+def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.yaml", tmp_path):
+        with pytest.raises(ConfigError, match=path.name):
+            read_yaml(path)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from esc_ensemble.predict import predict_logits, shift_waveform, to_waveform
+
+CPU = torch.device("cpu")
+CLIPS = np.random.default_rng(0).integers(-32768, 32768, size=(7, 50)).astype(np.int16)
+
+
+class Edges(nn.Module):
+    """Logits that tell which samples stand first and last; noisy in training."""
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        logits = torch.stack([waveform[:, 0], waveform[:, -1]], dim=1)
+        return logits + torch.randn_like(logits) if self.training else logits
+
+
+def predict(index: list[int], shifts: tuple[float, ...] = (0.0,), batch_size: int = 3) -> np.ndarray:
+    return predict_logits(
+        Edges().train(),
+        lambda chosen: CLIPS[chosen],
+        np.array(index, dtype=np.int64),
+        shifts,
+        sample_rate=10,
+        n_classes=2,
+        device=CPU,
+        batch_size=batch_size,
+    )
+
+
+def test_int16_becomes_float_between_minus_1_and_1() -> None:
+    samples = np.array([[-32768, -1, 0, 1, 32767]], dtype=np.int16)
+    found = to_waveform(samples, CPU)
+    assert found.dtype == torch.float32
+    np.testing.assert_array_equal(found.numpy(), samples / np.float32(32768))
+
+
+def test_a_positive_shift_is_later_and_shifts_are_cyclic() -> None:
+    waves = torch.arange(10.0)[None]
+    found = shift_waveform(waves, (-0.2, 0.0, 0.3), 10)
+    assert found.shape == (3, 1, 10)
+    for row, n_samples in zip(found[:, 0].numpy(), (-2, 0, 3), strict=True):
+        np.testing.assert_array_equal(row, np.roll(np.arange(10), n_samples))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_logits_stand_by_shift_then_clip_whatever_the_batch_size(batch_size: int) -> None:
+    index, shifts = [4, 0, 6, 2, 1], (-0.5, 0.0, 1.2)
+    found = predict(index, shifts, batch_size)
+    assert found.shape == (3, 5, 2)
+    assert found.dtype == np.float32
+    for place, n_samples in enumerate((-5, 0, 12)):
+        rolled = np.roll(CLIPS[index] / 32768, n_samples, axis=1)
+        np.testing.assert_allclose(found[place], rolled[:, [0, -1]], atol=1e-7)
+
+
+def test_no_clip_gives_an_empty_array_of_the_right_shape() -> None:
+    assert predict([], (0.0, 0.1)).shape == (2, 0, 2)
+
+
+def test_the_model_is_put_into_eval_mode() -> None:
+    assert np.array_equal(predict([1, 2]), predict([1, 2]))

@@ -1,0 +1,51 @@
+"""The smallest settings that go the whole way, and small things made with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from esc_ensemble.config import AugmentConfig, TrainAConfig, build, merge, to_yaml
+from esc_ensemble.models.registry import MODELS, ModelSpec
+
+SETTINGS: dict[str, Any] = {
+    "shift_seconds": [-0.1, 0.0, 0.1],
+    "data": {"sample_rate": 8000, "clip_seconds": 1.0, "selection_fraction": 0.0},
+    "frontend": {"n_fft": 512, "window": 400, "hop": 640, "n_mels": 16, "f_max": 4000.0},
+    "augment": {"time_mask_max": 4, "frequency_mask_max": 4},
+    "model": {"widths": [8, 16]},
+    "train": {
+        "epochs": 2,
+        "batch_size": 16,
+        "precision": "fp32",
+        "device": "cpu",
+        "threads": 1,
+        "schedule": "onecycle",
+        "patience": 0,
+    },
+}
+N_CLASSES = 3
+# Every random change switched off.
+NO_AUGMENT: dict[str, Any] = {
+    name: 0.0 for name, field in AugmentConfig.model_fields.items() if (field.description or "").startswith("Prob")
+}
+
+
+def tiny_config(**over: Any) -> TrainAConfig:
+    return build(TrainAConfig, merge(SETTINGS, over), "tiny")
+
+
+def tiny_spec(name: str = "spec_cnn", **over: Any) -> ModelSpec:
+    """The spec of a registered model, made small where its settings have widths."""
+    config = tiny_config(**over)
+    kind, _ = MODELS[name]
+    values: dict[str, Any] = {"name": name}
+    if "widths" in kind.model_fields:
+        values["widths"] = SETTINGS["model"]["widths"]
+    model = build(kind, merge(values, over.get("model", {})), "tiny")
+    return ModelSpec(model, config.frontend, config.data, tuple(f"class {n}" for n in range(N_CLASSES)))
+
+
+def write_config(path: Path, **over: Any) -> Path:
+    path.write_text(to_yaml(tiny_config(**over)))
+    return path

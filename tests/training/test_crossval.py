@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from esc_ensemble.cli import INTERRUPTED, main
+from esc_ensemble.config import TrainAConfig, build, read_yaml
+from esc_ensemble.data.catalog import Catalog, load_catalog, subset
+from esc_ensemble.data.splits import split_fold
+from esc_ensemble.errors import ConfigError, DataError, WorkError
+from esc_ensemble.files import folder_lock
+from esc_ensemble.logits import read_logits
+from esc_ensemble.metrics import score, softmax
+from esc_ensemble.models.checkpoint import load_checkpoint
+from esc_ensemble.training.crossval import train_run
+from tests.conftest import Made
+from tests.tiny import tiny_config, write_config
+
+
+@pytest.fixture(scope="module")
+def catalog(synthetic_dir: Path) -> Catalog:
+    return load_catalog(synthetic_dir)
+
+
+@pytest.fixture
+def run(made: Made, tmp_path: Path) -> Path:
+    """A copy of a run with folds 1 and 2."""
+    return Path(shutil.copytree(made.runs[0], tmp_path / "one"))
+
+
+def config_of(run: Path, **over: Any) -> TrainAConfig:
+    values = read_yaml(run / "config.yaml")
+    return build(TrainAConfig, values | over, "test")
+
+
+def again(run: Path, catalog: Catalog, folds: tuple[int, ...] = (1, 2), **over: Any) -> dict[str, Any]:
+    return train_run(run, config_of(run, **over), catalog, folds=folds, n_workers=1)
+
+
+def test_a_run_holds_all_that_rebuilds_it(made: Made, catalog: Catalog) -> None:
+    run = made.runs[0]
+    assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == [
+        "config.yaml",
+        "fold-1",
+        "fold-2",
+        "manifest.json",
+        "metrics.json",
+    ]
+    for fold in (1, 2):
+        names = sorted(path.name for path in (run / f"fold-{fold}").iterdir())
+        assert names == ["history.csv", "logits.npz", "model.json", "model.safetensors"]
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["dataset_fingerprint"] == catalog.fingerprint
+    assert manifest["protocol"] == "epochs fixed beforehand"
+    assert {"config_hash", "seed", "device", "packages", "n_clips"} <= set(manifest)
+
+
+def test_the_logits_are_those_of_the_saved_model_on_its_test_clips(made: Made, catalog: Catalog) -> None:
+    fold = read_logits(made.runs[0] / "fold-2" / "logits.npz")
+    split = split_fold(catalog, 2, 0.0, 0)
+    np.testing.assert_array_equal(fold.test.clip_ids, catalog.clip_ids[split.test])
+    np.testing.assert_array_equal(fold.test.labels, catalog.labels[split.test])
+    assert fold.test.logits.shape == (3, len(split.test), 10)
+    assert fold.shifts.tolist() == pytest.approx([-0.1, 0.0, 0.1])
+    assert len(fold.selection.clip_ids) == 0
+
+    model, spec = load_checkpoint(made.runs[0] / "fold-2")
+    from esc_ensemble.data.audio import prepare  # noqa: PLC0415
+
+    waves = np.stack([prepare(catalog.clips[n].path, 8000, spec.n_samples, "tile", 60.0) for n in split.test[:4]])
+    for place, shift in enumerate((-800, 0, 800)):
+        rolled = torch.from_numpy(np.roll(waves, shift, axis=1))
+        found = model(rolled).detach().numpy()
+        np.testing.assert_allclose(fold.test.logits[place, :4], found, atol=0.02)  # the cache holds 16 bits
+
+
+def test_metrics_are_the_scores_of_the_unshifted_logits(made: Made) -> None:
+    metrics = json.loads((made.runs[0] / "metrics.json").read_text())
+    assert set(metrics["folds"]) == {"1", "2"}
+    top1 = []
+    for fold in ("1", "2"):
+        logits = read_logits(made.runs[0] / f"fold-{fold}" / "logits.npz")
+        expected = score(softmax(logits.test.logits[1]), logits.test.labels)
+        assert {name: metrics["folds"][fold][name] for name in expected} == pytest.approx(expected)
+        top1.append(expected["top1"])
+    assert metrics["mean"]["top1"] == pytest.approx(np.mean(top1))
+
+
+def test_finished_folds_are_skipped(run: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("fold-*/*")}
+    again(run, catalog)
+    assert capsys.readouterr().err.count("done already") == 2
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("fold-*/*")} == before
+
+
+def test_what_a_killed_process_left_behind_is_removed(run: Path, catalog: Catalog) -> None:
+    (run / "fold-1" / "state.pt").write_bytes(b"left")
+    (run / "fold-1" / ".logits-abc.part.npz").write_bytes(b"left")
+    again(run, catalog)
+    assert sorted(path.name for path in (run / "fold-1").iterdir()) == [
+        "history.csv",
+        "logits.npz",
+        "model.json",
+        "model.safetensors",
+    ]
+
+
+def test_other_settings_in_the_same_folder_are_refused_key_by_key(run: Path, catalog: Catalog) -> None:
+    train = read_yaml(run / "config.yaml")["train"] | {"epochs": 9}
+    with pytest.raises(ConfigError) as caught:
+        again(run, catalog, seed=7, train=train)
+    message = str(caught.value)
+    assert "seed: 0 there, 7 asked for" in message
+    assert "train.epochs: 3 there, 9 asked for" in message
+    assert message.count("asked for") == 2
+    assert "--run" in message
+
+
+def test_other_data_in_the_same_folder_is_refused(run: Path, catalog: Catalog) -> None:
+    fewer = subset(catalog, range(1, len(catalog.clips)), [])
+    with pytest.raises(ConfigError, match=r"other data.*--run"):
+        again(run, fewer)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_damaged_manifest_is_refused_by_name(run: Path, catalog: Catalog, text: str) -> None:
+    (run / "manifest.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"manifest\.json"):
+        again(run, catalog)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_fold_whose_logits_are_damaged_is_trained_again_to_the_same(run: Path, catalog: Catalog, damage: str) -> None:
+    path = run / "fold-1" / "logits.npz"
+    whole = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(whole[:-100])
+    else:
+        path.unlink()
+    again(run, catalog)
+    assert path.read_bytes() == whole
+
+
+def test_a_fold_that_does_not_exist_is_refused_before_anything_is_made(tmp_path: Path, catalog: Catalog) -> None:
+    with pytest.raises(DataError, match=r"no fold 9.*1, 2, 3, 4, 5"):
+        train_run(tmp_path / "new", tiny_config(), catalog, folds=(1, 9), n_workers=1)
+    assert not (tmp_path / "new").exists()
+
+
+def test_settings_that_do_not_go_together_are_refused_before_anything_is_made(tmp_path: Path, catalog: Catalog) -> None:
+    config = tiny_config()
+    config = config.model_copy(update={"train": config.train.model_copy(update={"patience": 3})})
+    with pytest.raises(ConfigError, match="selection split"):
+        train_run(tmp_path / "new", config, catalog, n_workers=1)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_second_writer_is_refused(run: Path, catalog: Catalog) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from esc_ensemble.files import folder_lock\n"
+        "with folder_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(run)], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"held\n"
+            with pytest.raises(WorkError, match="Another process"):
+                again(run, catalog)
+        finally:
+            other.kill()
+    with folder_lock(run):
+        pass  # the lock went with its process
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_selection_split_fills_the_selection_logits(tmp_path: Path, catalog: Catalog, patience: int) -> None:
+    config = tiny_config(data={"selection_fraction": 0.25}, train={"patience": patience})
+    metrics = train_run(tmp_path / "run", config, catalog, folds=(3,), n_workers=1)
+    fold = read_logits(tmp_path / "run" / "fold-3" / "logits.npz")
+    split = split_fold(catalog, 3, 0.25, config.seed)
+    np.testing.assert_array_equal(fold.selection.clip_ids, catalog.clip_ids[split.selection])
+    assert fold.selection.logits.shape == (3, len(split.selection), 10)
+    assert len(split.selection) > 0
+    np.testing.assert_array_equal(fold.selection.sources, catalog.sources[split.selection])
+    assert metrics["protocol"] == "selection split"
+
+
+def test_the_order_of_folds_and_what_was_drawn_before_do_not_matter(
+    made: Made, tmp_path: Path, catalog: Catalog
+) -> None:
+    torch.manual_seed(1234)
+    config = config_of(made.runs[0])
+    train_run(tmp_path / "one", config, catalog, folds=(2,), n_workers=1)
+    path = Path("fold-2") / "logits.npz"
+    assert (tmp_path / "one" / path).read_bytes() == (made.runs[0] / path).read_bytes()
+
+
+# --- a real process that is stopped
+
+EPOCHS = 20
+
+
+def arguments(data: Path, config: Path, runs: Path) -> list[str]:
+    names = ["--data", data, "--config", config, "--runs", runs, "--run", "stopped", "--fold", "1", "--workers", "1"]
+    return ["train-a", *map(str, names)]
+
+
+def stop_in_the_middle(command: list[str], fold: Path, how: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """Sends a signal to a training process once it has saved a state."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "esc_ensemble.cli", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    end = time.monotonic() + 60
+    while not (fold / "state.pt").exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    process.send_signal(how)
+    out, err = process.communicate(timeout=60)
+    assert (fold / "state.pt").exists(), err
+    assert not (fold / "logits.npz").exists(), "it was over too soon"
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def stoppable(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_config(
+        tmp_path_factory.mktemp("config") / "tiny.yaml",
+        train={"epochs": EPOCHS, "ema_decay": 0.9},
+        augment={"roll": 1.0, "noise": 0.5, "mixup": 0.5},
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    synthetic_dir: Path, stoppable: Path, tmp_path_factory: pytest.TempPathFactory, shared_cache_dir: Path
+) -> bytes:
+    runs = tmp_path_factory.mktemp("undisturbed")
+    assert main([*arguments(synthetic_dir, stoppable, runs), "--cache", str(shared_cache_dir)]) == 0
+    return (runs / "stopped" / "fold-1" / "logits.npz").read_bytes()
+
+
+def test_a_run_killed_in_the_middle_goes_on_to_the_very_same_bytes(
+    synthetic_dir: Path, stoppable: Path, undisturbed: bytes, tmp_path: Path
+) -> None:
+    command, fold = arguments(synthetic_dir, stoppable, tmp_path), tmp_path / "stopped" / "fold-1"
+    killed = stop_in_the_middle(command, fold, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    n_done = len((fold / "history.csv").read_text().splitlines()) - 1 if (fold / "history.csv").exists() else 0
+    assert n_done < EPOCHS
+    assert main(command) == 0
+    assert (fold / "logits.npz").read_bytes() == undisturbed
+    assert len((fold / "history.csv").read_text().splitlines()) == EPOCHS + 1
+    assert not [path for path in fold.iterdir() if path.name.startswith(".") or path.name == "state.pt"]
+
+
+def test_ctrl_c_gives_one_message_and_a_run_that_goes_on(
+    synthetic_dir: Path, stoppable: Path, undisturbed: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, fold = arguments(synthetic_dir, stoppable, tmp_path), tmp_path / "stopped" / "fold-1"
+    stopped = stop_in_the_middle(command, fold, signal.SIGINT)
+    assert stopped.returncode == INTERRUPTED == 130
+    assert "Traceback" not in stopped.stderr
+    assert stopped.stderr.strip().splitlines()[-1].startswith("Stopped.")
+    assert stopped.stderr.count("Stopped.") == 1
+    assert stopped.stdout == ""
+    assert main(command) == 0
+    assert (fold / "logits.npz").read_bytes() == undisturbed
