@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Group, Parameter, validators
-from pydantic import ValidationError
 
 from esc_ensemble import __version__
-from esc_ensemble.config import BlendConfig, Settings, TrainAConfig, build, explain, merge, read_yaml, to_yaml
+from esc_ensemble.config import BlendConfig, TrainAConfig
 from esc_ensemble.display import percent, print_table
-from esc_ensemble.errors import EscError, list_problems
 from esc_ensemble.progress import say
-
-INTERRUPTED = 130  # what shells give for Ctrl-C
+from esc_ensemble.settings import Settings, build, merge, read_yaml, to_yaml
 
 app = App(
     name="esc-ens",
@@ -332,46 +326,6 @@ def config(command: Literal["train-a", "blend"], /) -> None:
     print(to_yaml(kinds[command](), comments=True), end="")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and gives its exit code: 0 done, 1 the work failed, 2 input or usage was wrong."""
-    # Threads that wait spin by default, and on a busy machine starve the ones they wait for: ten times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in tokens
-    tokens = [token for token in tokens if token != "--debug"]
-    try:
-        app(tokens, exit_on_error=False, print_error=False)
-    except KeyboardInterrupt:
-        say("Stopped. What was finished is kept; the same command goes on from there.")
-        return INTERRUPTED
-    except cyclopts.CycloptsError as error:
-        return _fail(_usage_message(error), 2, debug)
-    except EscError as error:
-        return _fail(str(error), error.exit_code, debug)
-    except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows all
-        return _fail(
-            f"Unexpected {type(error).__name__}: {error}\nThis is a fault in esc-ens; --debug shows where.",
-            1,
-            debug,
-        )
-    return 0
-
-
-def _fail(message: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    say(f"esc-ens: {message}")
-    return code
-
-
-def _usage_message(error: cyclopts.CycloptsError) -> str:
-    cause = error.__cause__
-    if isinstance(cause, ValidationError):
-        kind = BlendConfig if cause.title.endswith("BlendConfig]") or cause.title == "BlendConfig" else TrainAConfig
-        return list_problems("The flags cannot be used:", explain(kind, cause))
-    return f"{error} (esc-ens COMMAND --help lists what there is)"
-
-
 def _resolve(kind: type[Any], config_path: Path | None, flags: Settings | None) -> Any:
     """Defaults, then the YAML file, then flags."""
     values = read_yaml(config_path) if config_path else {}
@@ -387,7 +341,3 @@ def _folder(name: str, *parents: Path) -> Path:
 
 def _cells(scores: dict[str, float], names: Sequence[str]) -> list[str]:
     return [f"{scores[name]:.4f}" for name in names]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,7 +10,7 @@ import numpy as np
 
 from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.blend.result import BlendResult
-from esc_ensemble.config import BlendConfig, TrainAConfig, build, merge
+from esc_ensemble.config import BlendConfig, TrainAConfig
 from esc_ensemble.data.catalog import Catalog, load_catalog, subset
 from esc_ensemble.data.synthetic import make_synthetic
 from esc_ensemble.export.fused import load_parts
@@ -18,6 +18,7 @@ from esc_ensemble.export.onnx import Parity, export_onnx
 from esc_ensemble.export.source import find_clips, read_source
 from esc_ensemble.infer import Classifier, write_predictions
 from esc_ensemble.progress import say
+from esc_ensemble.settings import build, merge
 from esc_ensemble.training.crossval import train_run
 
 SEEDS = (0, 1)

@@ -90,7 +90,7 @@ class Exported:
 
 @pytest.fixture(scope="session")
 def exported(made: Made) -> Exported:
-    from esc_ensemble.cli import main  # noqa: PLC0415 - tests of data and blend load no torch
+    from esc_ensemble.__main__ import main  # noqa: PLC0415 - tests of data and blend load no torch
     from esc_ensemble.export.fused import load_parts  # noqa: PLC0415
     from esc_ensemble.export.onnx import export_onnx  # noqa: PLC0415
     from esc_ensemble.export.source import find_clips, read_source  # noqa: PLC0415

@@ -12,9 +12,10 @@ import pytest
 import soundfile
 
 from esc_ensemble import __version__
-from esc_ensemble.cli import main
-from esc_ensemble.config import BlendConfig, TrainAConfig, merge, read_yaml, to_yaml
+from esc_ensemble.__main__ import main
+from esc_ensemble.config import BlendConfig, TrainAConfig
 from esc_ensemble.errors import WorkError
+from esc_ensemble.settings import merge, read_yaml, to_yaml
 from esc_ensemble.training import crossval
 from tests.blend.make_logits import make_labels, make_member, write_run
 from tests.conftest import Made

@@ -8,18 +8,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esc_ensemble.config import (
-    BlendConfig,
-    Settings,
-    TrainAConfig,
-    build,
-    check,
-    config_hash,
-    merge,
-    read_yaml,
-    to_yaml,
-)
+from esc_ensemble.config import BlendConfig, TrainAConfig
 from esc_ensemble.errors import ConfigError
+from esc_ensemble.settings import Settings, build, check, config_hash, merge, read_yaml, to_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 KINDS: dict[str, type[Settings]] = {"train-a": TrainAConfig, "blend": BlendConfig}

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from esc_ensemble.cli import main
+from esc_ensemble.__main__ import main
 from esc_ensemble.errors import DataError, ModelFileError
 from esc_ensemble.export.fused import FusedBlend, load_parts
 from esc_ensemble.export.source import read_source
@@ -27,7 +27,7 @@ class Block:
         if name.split(".")[0] in ("torch", "torchaudio", "transformers", "accelerate"):
             raise ImportError("blocked: " + name)
 sys.meta_path.insert(0, Block())
-from esc_ensemble.cli import main
+from esc_ensemble.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from esc_ensemble import quickstart
-from esc_ensemble.cli import main
-from esc_ensemble.config import BlendConfig, merge
+from esc_ensemble.__main__ import main
+from esc_ensemble.config import BlendConfig
 from esc_ensemble.data.catalog import load_catalog
 from esc_ensemble.export.onnx import Parity
+from esc_ensemble.settings import merge
 from tests.conftest import Exported
 from tests.tiny import SETTINGS
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from esc_ensemble.config import AugmentConfig, TrainAConfig, build, merge, to_yaml
+from esc_ensemble.config import AugmentConfig, TrainAConfig
 from esc_ensemble.models.registry import MODELS, ModelSpec
+from esc_ensemble.settings import build, merge, to_yaml
 
 SETTINGS: dict[str, Any] = {
     "shift_seconds": [-0.1, 0.0, 0.1],

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from esc_ensemble.config import DataConfig, FrontendConfig, Settings, SpecCnnConfig, build
+from esc_ensemble.config import DataConfig, FrontendConfig, SpecCnnConfig
 from esc_ensemble.errors import ModelFileError, did_you_mean
 from esc_ensemble.features.frontend import SpectrogramFrontend
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.models.spec_cnn import SpecCnn, SpecCnnReference
+from esc_ensemble.settings import Settings, build
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from esc_ensemble.config import TrainAConfig, build, check, config_hash, read_yaml, to_yaml
+from esc_ensemble.config import TrainAConfig
 from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.splits import FoldSplit, split_fold
@@ -25,6 +25,7 @@ from esc_ensemble.models.checkpoint import save_checkpoint
 from esc_ensemble.models.registry import ModelSpec, build_model
 from esc_ensemble.predict import predict_logits
 from esc_ensemble.progress import say
+from esc_ensemble.settings import build, check, config_hash, read_yaml, to_yaml
 from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import TrainingData, train_model
 
@@ -119,7 +120,7 @@ def _open_run(trainer: Trainer) -> None:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
     }
-    if config_path.exists() and manifest_path.exists():
+    if any(trainer.run_dir.glob("fold-*")) and config_path.exists() and manifest_path.exists():
         _check_same_run(trainer, _read_manifest(manifest_path))
         return
     write_text(config_path, to_yaml(trainer.config))

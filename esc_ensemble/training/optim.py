@@ -59,7 +59,7 @@ def _cosine_between(start: float, end: float, part: float) -> float:
 class AveragedWeights:
     """Exponential moving average of a model's weights and running statistics.
 
-    The decay rises from 0 as (1 + n) / (10 + n) up to its setting, so that the first, random weights are
+    The decay rises from 0.1 as (1 + n) / (10 + n) up to its setting, so that the first, random weights are
     soon forgotten. With decay 0 it just holds the last weights.
     """
 

@@ -10,8 +10,9 @@ import pytest
 
 from esc_ensemble.blend import output
 from esc_ensemble.blend.ensemble import blend_runs
-from esc_ensemble.config import BlendConfig, config_hash
+from esc_ensemble.config import BlendConfig
 from esc_ensemble.errors import LogitsError, WorkError
+from esc_ensemble.settings import config_hash
 from tests.blend.make_logits import SHIFTS, make_labels, make_member, write_run
 
 N, C, K = 300, 5, 3

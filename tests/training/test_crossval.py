@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from esc_ensemble.cli import INTERRUPTED, main
-from esc_ensemble.config import TrainAConfig, build, read_yaml
+from esc_ensemble.__main__ import INTERRUPTED, main
+from esc_ensemble.config import TrainAConfig
 from esc_ensemble.data.catalog import Catalog, load_catalog, subset
 from esc_ensemble.data.splits import split_fold
 from esc_ensemble.errors import ConfigError, DataError, WorkError
@@ -23,6 +23,7 @@ from esc_ensemble.files import folder_lock
 from esc_ensemble.logits import read_logits
 from esc_ensemble.metrics import score, softmax
 from esc_ensemble.models.checkpoint import load_checkpoint
+from esc_ensemble.settings import build, read_yaml
 from esc_ensemble.training.crossval import train_run
 from tests.conftest import Made
 from tests.tiny import tiny_config, write_config
@@ -219,7 +220,7 @@ def arguments(data: Path, config: Path, runs: Path) -> list[str]:
 def stop_in_the_middle(command: list[str], fold: Path, how: signal.Signals) -> subprocess.CompletedProcess[str]:
     """Sends a signal to a training process once it has saved a state."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "esc_ensemble.cli", *command],
+        [sys.executable, "-m", "esc_ensemble", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

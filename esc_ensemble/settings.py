@@ -1,0 +1,141 @@
+"""The machinery of settings: frozen classes, YAML in and out, one message for all mistakes, a content hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from esc_ensemble.errors import ConfigError, did_you_mean, list_problems
+
+
+class Settings(BaseModel):
+    """A frozen group of settings. The text under a field is its help in the command line and in YAML."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    def conflicts(self) -> Iterator[str]:
+        """Gives what is wrong between the fields, which are right each for itself.
+
+        Checked by `check` once all sources (flags, YAML, defaults) are merged, not by each source on its own.
+        """
+        yield from ()
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file of settings as a plain dict. Tags that would build Python objects are refused.
+
+    Raises:
+        ConfigError: the file is missing or is not a YAML mapping.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"Config file {path} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Config file {path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Config file {path} is not valid YAML: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"Config file {path} must hold `key: value` lines, found a {type(value).__name__}.")
+    return value
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Gives `base` with the values of `over` put in, group by group."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def build(kind: type[S], values: dict[str, Any], origin: str) -> S:
+    """Checks `values` and makes the settings from them.
+
+    Args:
+        kind: the settings class.
+        values: nested values; what is absent keeps its default.
+        origin: where the values came from, for the message.
+
+    Raises:
+        ConfigError: all unknown keys and bad values, each by its dotted name, with the nearest right key.
+    """
+    try:
+        settings = kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(list_problems(f"{origin} cannot be used:", explain(kind, error))) from error
+    check(settings, origin)
+    return settings
+
+
+def check(settings: Settings, origin: str) -> None:
+    """Refuses settings that do not go together.
+
+    Raises:
+        ConfigError: all conflicts, in this group and in those inside it.
+    """
+    problems = list(_all_conflicts(settings, ""))
+    if problems:
+        raise ConfigError(list_problems(f"{origin} cannot be used:", problems))
+
+
+def explain(kind: type[Settings], error: ValidationError) -> list[str]:
+    """Turns pydantic's findings into one line each: the dotted key, what is wrong, and the value found."""
+    return [_problem(kind, dict(detail)) for detail in error.errors()]
+
+
+def _all_conflicts(settings: Settings, prefix: str) -> Iterator[str]:
+    yield from (f"{prefix}{problem}" for problem in settings.conflicts())
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            yield from _all_conflicts(value, f"{prefix}{name}: ")
+
+
+def _problem(kind: type[Settings], detail: dict[str, Any]) -> str:
+    location = [str(part) for part in detail["loc"]]
+    name = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        group: Any = kind
+        for part in location[:-1]:
+            group = group.model_fields[part].annotation
+        return f'unknown key "{name}".{did_you_mean(location[-1], group.model_fields)}'
+    message = detail["msg"]
+    return f"{name}: {message} (found {detail['input']!r})" if name else message
+
+
+def to_yaml(settings: Settings, *, comments: bool = False) -> str:
+    """Writes every setting, defaults spelled out, as YAML; with `comments`, each field's help above it."""
+    return "\n".join(_yaml_lines(settings, "", comments)) + "\n"
+
+
+def _yaml_lines(settings: Settings, indent: str, comments: bool) -> list[str]:
+    lines = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if comments and field.description:
+            lines.append(f"{indent}# {field.description}")
+        if isinstance(value, Settings):
+            lines += [f"{indent}{name}:", *_yaml_lines(value, indent + "  ", comments)]
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            text = yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+            lines.append(f"{indent}{name}: {text}")
+    return lines
+
+
+def config_hash(settings: Settings) -> str:
+    """Gives 12 hex digits that change when any setting changes."""
+    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
