@@ -72,7 +72,7 @@ def test_cache_is_prepare_in_16_bits(synthetic_dir: Path) -> None:
     catalog = load_catalog(synthetic_dir)
     cache, _ = build_cache(catalog, DataConfig())
     for index in range(0, 100, 20):
-        expected = prepare(catalog.clips[index].path, 16000, 80000, "tile", 60.0)
+        expected = prepare(catalog.clips[index].path, 32000, 160000, "tile", 60.0)
         np.testing.assert_allclose(cache.waveforms[index] / 32768, expected, atol=1 / 32768)
 
 
@@ -256,7 +256,7 @@ def test_real_esc10_is_clean(esc10_dir: Path) -> None:
     catalog = load_catalog(esc10_dir)
     cache, same = build_cache(catalog, DataConfig())
     assert isinstance(cache, WaveformCache)
-    assert cache.waveforms.shape == (400, 80000)
+    assert cache.waveforms.shape == (400, 160000)
     assert same.skipped == ()
     assert len(same.clips) == 400
     (path,) = (file for file in cached_files(default_cache_dir()) if np.load(file, mmap_mode="r").shape[0] == 400)

@@ -1,0 +1,165 @@
+"""An epoch of training: the reference's way, ours with the same network, ours with the default settings.
+
+- reference: each clip decoded, resampled and analysed with librosa in each epoch; Spec-CNN, plain float32.
+- same network: the cache and training loop of this package with the reference's network and settings.
+- default: `TrainAConfig()`.
+
+Each has its own process and the same number of threads; filling the cache is not counted (`cache_build.py`
+does that). A part of the epoch is timed and scaled to the whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import reference
+import timing
+import torch
+
+from esc_ensemble.config import TrainAConfig
+from esc_ensemble.data.cache import build_cache
+from esc_ensemble.data.catalog import load_catalog
+from esc_ensemble.data.splits import split_fold
+from esc_ensemble.models.registry import ModelSpec, build_model
+from esc_ensemble.settings import build, merge
+from esc_ensemble.training.device import build_accelerator
+from esc_ensemble.training.loop import TrainingData, train_model
+
+FOLD = 1
+# All that the defaults might say otherwise is spelled out.
+SAME_NETWORK: dict[str, Any] = {
+    "data": {"sample_rate": reference.RATE, "clip_seconds": 5.0, "fit": "pad", "trim_db": 0.0},
+    "frontend": {
+        "n_fft": 1024,
+        "window": 400,
+        "hop": reference.HOP,
+        "n_mels": 64,
+        "f_min": 20.0,
+        "f_max": 8000.0,
+        "channels": ["logmel", "pcen"],
+        "pcen": {"time_constant": 0.4, "initial_state": "one"},
+    },
+    "augment": {
+        "roll": 0.0,
+        "crop": 0.0,
+        "time_scale": 0.0,
+        "polarity": 0.0,
+        "gain": 0.3,
+        "gain_db": 1.6,
+        "noise": 0.3,
+        "spec_probability": 0.9,
+        "time_masks": 2,
+        "time_mask_max": 40,
+        "frequency_masks": 2,
+        "frequency_mask_max": 8,
+        "band_gain": 0.0,
+        "mixup": 0.0,
+    },
+    "model": {"name": "spec_cnn_reference", "widths": list(reference.WIDTHS), "dropout": 0.35},
+    "train": {
+        "batch_size": reference.BATCH_SIZE,
+        "accumulation": 1,
+        "learning_rate": 2e-3,
+        "weight_decay": 1e-4,
+        "schedule": "onecycle",
+        "label_smoothing": 0.05,
+        "clip_norm": 5.0,
+        "ema_decay": 0.0,
+        "precision": "auto",
+    },
+}
+
+
+def main() -> None:
+    options = timing.parser(__doc__, repeats=3)
+    options.add_argument("--clips", type=int, default=96, help="training clips timed; 0 takes all of the epoch")
+    options.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    # In float32 on a CPU, oneDNN's weight gradients of wide maps take twice as long with channels last.
+    options.add_argument("--channels-last", action="store_true", help="also for the reference's network")
+    arguments = options.parse_args()
+    ours = {"threads": timing.n_threads(arguments), "device": arguments.device}
+    same = merge(SAME_NETWORK, {"train": {**ours, "channels_last": arguments.channels_last}})
+    configs = {
+        "same network": build(TrainAConfig, same, "SAME_NETWORK"),
+        "default": build(TrainAConfig, {"train": ours}, "the defaults"),
+    }
+    with timing.data_folder(arguments) as data, tempfile.TemporaryDirectory() as scratch:
+        n_epoch, clips = choose_clips(data, arguments.clips)
+        for config in configs.values():
+            build_cache(load_catalog(data), config.data, cache_dir=Path(scratch))
+        makers: dict[str, Any] = {
+            "reference": (make_reference, (data, clips, ours["threads"], arguments.device)),
+            **{name: (make_ours, (data, Path(scratch), clips, config)) for name, config in configs.items()},
+        }
+        with timing.in_processes(makers) as rounds:
+            times = timing.take_turns(rounds, arguments.repeats)
+    figures: dict[str, Any] = {"clips in the epoch": n_epoch, "clips timed, then scaled": len(clips)}
+    for name, found in times.items():
+        figures[f"{name}, s per epoch"] = found.median * n_epoch / len(clips)
+    for name in configs:
+        figures[f"{name}, ms per clip"] = times[name].median / len(clips) * 1e3
+        figures[f"reference / {name} (wanted >= {4 if name == 'same network' else 15})"] = (
+            times["reference"].median / times[name].median
+        )
+    timing.print_result("training_epoch", figures, arguments)
+
+
+def choose_clips(data: Path, n_clips: int) -> tuple[int, np.ndarray]:
+    """Gives the number of training clips, and the numbers of those that are timed, spread over all classes."""
+    train = split_fold(load_catalog(data), FOLD, 0.0, 0).train
+    if not n_clips or n_clips >= len(train):
+        return len(train), train
+    return len(train), np.sort(np.random.default_rng(0).permutation(train)[:n_clips])
+
+
+def make_reference(data: Path, clips: np.ndarray, threads: int, device: str) -> timing.Round:
+    """Prepares a training the reference's way."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    catalog = load_catalog(data)
+    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    training = reference.Reference(
+        paths=[catalog.clips[index].path for index in clips],
+        labels=catalog.labels[clips],
+        model=reference.spec_cnn(len(catalog.class_names)),
+        device=torch.device("cuda" if use_gpu else "cpu"),
+    )
+    return timing.timed(training.run_epoch)
+
+
+def make_ours(data: Path, cache_dir: Path, clips: np.ndarray, config: TrainAConfig) -> timing.Round:
+    """Prepares a training by this package; a round is the first epoch of a fresh model."""
+    catalog = load_catalog(data)
+    cache, _ = build_cache(catalog, config.data, cache_dir=cache_dir)
+    accelerator = build_accelerator(config.train)
+    n_classes = len(catalog.class_names)
+    nobody = np.empty(0, dtype=np.int64)
+    clips_and_labels = TrainingData(cache.batch, catalog.labels, clips, nobody, n_classes, config.data.sample_rate)
+    spec = ModelSpec(config.model, config.frontend, config.data, catalog.class_names)
+    one_epoch = config.train.model_copy(update={"epochs": 1})
+
+    def one_round() -> float:
+        torch.manual_seed(0)
+        with tempfile.TemporaryDirectory() as folder:
+            train_model(
+                build_model(spec),
+                clips_and_labels,
+                one_epoch,
+                config.augment,
+                accelerator=accelerator,
+                folder=Path(folder),
+                seed=0,
+                title="an epoch",
+            )
+            with (Path(folder) / "history.csv").open(encoding="utf-8") as file:
+                return float(next(csv.DictReader(file))["seconds"])
+
+    return one_round
+
+
+if __name__ == "__main__":
+    main()
