@@ -34,6 +34,14 @@ Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 CountOrAll = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 
 
+def _check_name(kind: Any, value: str) -> None:  # noqa: ARG001 - cyclopts' shape
+    if value.strip() in ("", ".", ".."):
+        raise ValueError(f'"{value}" is not a name for a folder.')
+
+
+Name = Annotated[str, Parameter(validator=_check_name)]
+
+
 def _numbers(kind: Any, tokens: Sequence[cyclopts.Token]) -> tuple[int, ...]:  # noqa: ARG001 - cyclopts' shape
     return tuple(int(part) for token in tokens for part in token.value.split(",") if part)
 
@@ -64,7 +72,9 @@ def quickstart(
         print(json.dumps(result.to_json(), indent=2))
         return
     print_table(*result.score_table())
+    print(result.blend.reason)
     print_table(*result.file_table())
+    print(f"The one-file model differs from torch by at most {result.parity.max_difference:.1e}.")
 
 
 @data_app.command
@@ -133,7 +143,7 @@ def synth(out: Path, /, *, clips_per_class: int = 20, n_folds: int = 5, seed: in
 def train_a(
     *,
     data: Path,
-    run: str = "a",
+    run: Name = "a",
     fold: Folds = (),
     config: Path | None = None,
     runs: Path = Path("runs"),
@@ -186,7 +196,7 @@ def train_a(
 @app.command
 def blend(
     *members: str,
-    out: str = "blend",
+    out: Name = "blend",
     config: Path | None = None,
     runs: Path = Path("runs"),
     submissions: Path = Path("submissions"),
