@@ -188,7 +188,7 @@ def train_a(
         print(json.dumps({"run": str(runs / run), **metrics}, indent=2))
         return
     names = list(metrics["mean"])
-    rows = [[f"fold {fold}", *_cells(scores, names)] for fold, scores in metrics["folds"].items()]
+    rows = [[f"fold {fold}", *(f"{scores[name]:.4f}" for name in names)] for fold, scores in metrics["folds"].items()]
     spread = [f"{metrics['mean'][name]:.4f} ± {metrics['std'][name]:.4f}" for name in names]
     print_table(f"{runs / run} ({metrics['protocol']})", ["", *names], [*rows, ["mean ± std", *spread]])
 
@@ -347,7 +347,3 @@ def _folder(name: str, *parents: Path) -> Path:
     """A folder given by its path, or by its name below one of `parents`."""
     candidates = [*(parent / name for parent in parents), Path(name)]
     return next((folder for folder in candidates if folder.is_dir()), candidates[0])
-
-
-def _cells(scores: dict[str, float], names: Sequence[str]) -> list[str]:
-    return [f"{scores[name]:.4f}" for name in names]
