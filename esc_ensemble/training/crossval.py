@@ -114,7 +114,7 @@ def _open_run(trainer: Trainer) -> None:
         "protocol": "selection split" if trainer.config.data.selection_fraction else "epochs fixed beforehand",
         "seed": trainer.config.seed,
         "device": str(trainer.accelerator.device),
-        "precision": trainer.accelerator.mixed_precision,
+        "precision": trainer.accelerator.mixed_precision.replace("no", "fp32"),
         "threads": torch.get_num_threads(),
         "processes": trainer.accelerator.num_processes,
         "python": platform.python_version(),
