@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character loses no result
     try:
         app(tokens, exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
@@ -35,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(_usage_message(error), 2, debug)
     except EscError as error:
         return _fail(str(error), error.exit_code, debug)
+    except PermissionError as error:
+        return _fail(f"{error.filename or 'A file'} cannot be opened: permission denied.", 2, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows all
         return _fail(
             f"Unexpected {type(error).__name__}: {error}\nThis is a fault in esc-ens; --debug shows where.",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cyclopts
-from cyclopts import App, Group, Parameter, validators
+from cyclopts import App, Parameter
 
 from esc_ensemble import __version__
 from esc_ensemble.config import BlendConfig, TrainAConfig
 from esc_ensemble.display import percent, print_table
+from esc_ensemble.flags import SETTINGS, Count, CountOrAll, Flag, Folds, Json, Name
 from esc_ensemble.progress import say
 from esc_ensemble.settings import Settings, build, merge, read_yaml, to_yaml
 
@@ -20,33 +19,12 @@ app = App(
     name="esc-ens",
     version=__version__,
     help="Train, blend and ship ensembles for environmental sound classification.",
-    help_epilogue="Every command: --json prints the result for machines on stdout, --debug shows tracebacks.",
+    help_epilogue="Commands with a result take --json, for machines, on stdout; --debug shows tracebacks.",
     result_action="return_value",
     suppress_keyboard_interrupt=False,  # cyclopts would leave without a word; `main` says what to do next
 )
 data_app = App(name="data", help="Look at, download or make a data set.")
 app.command(data_app)
-
-SETTINGS = Group("Settings (defaults are in configs/)")
-Json = Annotated[bool, Parameter(name="--json", negative="")]
-Flag = Annotated[bool, Parameter(negative="")]
-Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
-CountOrAll = Annotated[int, Parameter(validator=validators.Number(gte=0))]
-
-
-def _check_name(kind: Any, value: str) -> None:  # noqa: ARG001 - cyclopts' shape
-    if value.strip() in ("", ".", ".."):
-        raise ValueError(f'"{value}" is not a name for a folder.')
-
-
-Name = Annotated[str, Parameter(validator=_check_name)]
-
-
-def _numbers(kind: Any, tokens: Sequence[cyclopts.Token]) -> tuple[int, ...]:  # noqa: ARG001 - cyclopts' shape
-    return tuple(int(part) for token in tokens for part in token.value.split(",") if part)
-
-
-Folds = Annotated[tuple[int, ...], Parameter(converter=_numbers, n_tokens=1)]
 
 
 @app.command
@@ -55,6 +33,9 @@ def quickstart(
     data: Path | None = None,
     out: Path = Path("quickstart"),
     clips: Count = 400,
+    esc10: Flag = False,
+    n_folds: int = 0,
+    skip_bad: Flag = False,
     as_json: Json = False,
 ) -> None:
     """Walk the whole way in a few minutes: data, training, blend, export, inference.
@@ -63,11 +44,14 @@ def quickstart(
         data: A data set (folder or CSV). Without it, ten synthetic sounds are made.
         out: Folder for everything that is made.
         clips: Use at most this many clips, spread evenly over classes and folds.
+        esc10: Keep only ESC-50's ten classes marked esc10.
+        n_folds: Make this many folds by source, where the data has none.
+        skip_bad: Leave out clips that cannot be decoded.
         as_json: Print the result as JSON on stdout.
     """
     from esc_ensemble.quickstart import run_quickstart  # noqa: PLC0415
 
-    result = run_quickstart(data, out, max_clips=clips)
+    result = run_quickstart(data, out, max_clips=clips, esc10=esc10, n_folds=n_folds, skip_bad=skip_bad)
     if as_json:
         print(json.dumps(result.to_json(), indent=2))
         return

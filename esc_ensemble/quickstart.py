@@ -60,13 +60,18 @@ class QuickstartResult:
         }
 
 
-def run_quickstart(data: Path | None, out: Path, *, max_clips: int = 400) -> QuickstartResult:
+def run_quickstart(
+    data: Path | None, out: Path, *, max_clips: int = 400, esc10: bool = False, n_folds: int = 0, skip_bad: bool = False
+) -> QuickstartResult:
     """Goes the whole way once, in `out`; what is there from an earlier start is not done again.
 
     Args:
         data: a data set; None makes a synthetic one.
         out: folder for everything.
         max_clips: a larger set is thinned out to this, evenly over classes and folds.
+        esc10: keep only ESC-50's ten classes marked so.
+        n_folds: folds to make by source, where the data has none.
+        skip_bad: leave out clips that cannot be decoded.
 
     Raises:
         EscError: any step's own failure.
@@ -74,14 +79,14 @@ def run_quickstart(data: Path | None, out: Path, *, max_clips: int = 400) -> Qui
     if data is None:
         data = make_synthetic(out / "data", clips_per_class=20)
         say(f"No --data given: made ten synthetic sounds in {data}")
-    catalog = thin_out(load_catalog(data), max_clips)
+    catalog = thin_out(load_catalog(data, esc10=esc10, n_folds=n_folds), max_clips)
     visits_an_epoch = len(catalog.clips) * (len(catalog.fold_numbers) - 1) * len(SEEDS)
     epochs = int(np.clip(CLIP_VISITS // visits_an_epoch, FEWEST_EPOCHS, MOST_EPOCHS))
     run_dirs = []
     for seed in SEEDS:
         run_dir = out / "runs" / f"a-seed{seed}"
         settings = merge(SETTINGS, {"seed": seed, "train": {"epochs": epochs}})
-        train_run(run_dir, build(TrainAConfig, settings, "quickstart"), catalog)
+        train_run(run_dir, build(TrainAConfig, settings, "quickstart"), catalog, skip_bad=skip_bad)
         run_dirs.append(run_dir)
 
     blend_dir = out / "submissions" / "blend"
@@ -92,12 +97,12 @@ def run_quickstart(data: Path | None, out: Path, *, max_clips: int = 400) -> Qui
     model_path, parity = export_onnx(
         load_parts(content, blend_dir),
         content,
-        find_clips(content, blend_dir, catalog.root, 16),
+        find_clips(content, blend_dir, None, 16),
         out / "exports" / "blend.onnx",
     )
     heard = [clip.path for clip in catalog.clips if clip.fold == catalog.fold_numbers[0]]
     predictions_path = out / "predictions.csv"
-    write_predictions(predictions_path, list(Classifier(model_path).predict(heard)))
+    write_predictions(predictions_path, list(Classifier(model_path).predict(heard, skip_bad=skip_bad)))
     files = {
         "data": data,
         **{f"run {run_dir.name}": run_dir for run_dir in run_dirs},

@@ -56,6 +56,8 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
+        if isinstance(value, dict) and key in merged and not isinstance(old, dict):
+            raise ConfigError(f'"{key}" must be a group of settings, found {old!r}.')
         merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
 

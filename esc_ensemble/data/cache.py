@@ -140,7 +140,7 @@ def _key(catalog: Catalog, recipe: Recipe) -> str:
         except OSError:  # gone since the catalog was read; decoding will name it with all the others
             files.append([clip.clip_id, -1, -1])
         else:
-            files.append([clip.clip_id, status.st_size, status.st_mtime_ns])
+            files.append([str(clip.path.resolve()), status.st_size, status.st_mtime_ns])
     text = json.dumps([FORMAT_VERSION, recipe.sample_rate, recipe.n_samples, recipe.fit, recipe.trim_db, files])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 

@@ -178,7 +178,9 @@ def _file_problems(clips: Sequence[Clip]) -> list[str]:
     for clip in clips:
         by_id[clip.clip_id.casefold()].append(clip.clip_id)
         by_path[clip.path].append(clip.clip_id)
-        if not clip.path.is_file():
+        if not clip.clip_id.isprintable():
+            problems.append(f"file name {clip.clip_id!r} cannot be printed (not UTF-8?); rename the file")
+        elif not clip.path.is_file():
             problems.append(f'clip "{clip.clip_id}" is listed, but {clip.path} does not exist')
         elif clip.path.stat().st_size == 0:
             problems.append(f"{clip.path} is empty (0 bytes)")

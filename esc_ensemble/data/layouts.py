@@ -39,6 +39,8 @@ SOURCE_COLUMNS = ("source", "src_file", "fsid")
 DEFAULT_N_FOLDS = 5
 NO_FOLD = -1
 CUT_MARKER = re.compile(r"(?<=.)[-_]\d+$")
+# Names that carry their source: ESC-50's fold-source-take-class, UrbanSound8K's source-class-occurrence-slice.
+SOURCE_IN_NAME = (re.compile(r"^\d-(\d+)-[A-Z]-\d+$"), re.compile(r"^(\d+)-\d+-\d+-\d+$"))
 FOLD_ADVICE = 'add one with the number of each clip\'s fold, or pass "--n-folds 5" to have folds made by source'
 
 
@@ -246,14 +248,27 @@ def _with_folds(rows: Sequence[Row], n_folds: int, *, has_sources: bool) -> tupl
 
 
 def _with_sources_from_names(rows: Sequence[Row], n_folds: int) -> list[Row]:
-    stripped = [CUT_MARKER.sub("", Path(row.clip_id).stem) for row in rows]
+    stripped = [_source_in_name(Path(row.clip_id).stem) for row in rows]
     sources_of_class: defaultdict[str, set[str]] = defaultdict(set)
     for row, source in zip(rows, stripped, strict=True):
         sources_of_class[row.class_name].add(source)
+    numbered = sorted(name for name, sources in sources_of_class.items() if len(sources) < n_folds)
+    if numbered:
+        say(
+            f"Note: too few sources can be told from the file names of {', '.join(numbered)}, so each of their files "
+            "counts as its own. If some are cuts of one recording, scores come out too good: name the sources in a CSV."
+        )
     return [
         replace(row, source=source if len(sources_of_class[row.class_name]) >= n_folds else Path(row.clip_id).stem)
         for row, source in zip(rows, stripped, strict=True)
     ]
+
+
+def _source_in_name(stem: str) -> str:
+    for pattern in SOURCE_IN_NAME:
+        if match := pattern.match(stem):
+            return match[1]
+    return CUT_MARKER.sub("", stem)
 
 
 def _is_audio(file: Path) -> bool:

@@ -15,6 +15,7 @@ from esc_ensemble.infer import find_audio
 from esc_ensemble.logits import read_run
 
 BLEND_SCHEMA = 1
+WEIGHT_SLACK = 1e-3
 NEEDED = ("name", "members", "combiner", "tta", "class_names", "scores", "dataset_fingerprint")
 
 
@@ -40,6 +41,7 @@ def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
         absent = [key for key in NEEDED if key not in blend]
         if absent or not blend["members"]:
             raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent) or 'members'}. Blend again.")
+        _check_blend(blend, path)
         return blend
     try:
         members = align_members([read_run(folder)])
@@ -53,13 +55,38 @@ def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
     return describe(fit_runs(members, BlendConfig(tta=tta)), folder)
 
 
+def _check_blend(blend: dict[str, Any], path: Path) -> None:
+    """Refuses a blend.json that was edited into something that cannot be computed."""
+    try:
+        weights = [float(member["weight"]) for member in blend["members"]]
+        sound = (
+            blend["combiner"] in ("geometric", "arithmetic")
+            and min(weights) >= 0.0
+            and abs(sum(weights) - 1.0) < WEIGHT_SLACK
+            and all(
+                member["folds"]
+                and member["shifts"]
+                and all(float(member["temperatures"][str(fold)]) > 0.0 for fold in member["folds"])
+                and isinstance(member["path"], str)
+                for member in blend["members"]
+            )
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        sound = False
+    if not sound:
+        raise ModelFileError(
+            f"{path} is damaged: members need a path, folds, shifts, a temperature above 0 for each fold, and weights "
+            "that are not negative and sum to 1. Blend again."
+        )
+
+
 def find_clips(blend: dict[str, Any], folder: Path, data: Path | None, n_clips: int) -> list[Path]:
     """Gives up to `n_clips` audio files, spread over the data set, that the exported file is compared on.
 
     Args:
         blend: from `read_source`.
         folder: the blend's or run's folder, which the members' paths are relative to.
-        data: a folder with audio; None takes the one that the first member was trained on.
+        data: a folder with audio; None takes clips that the first member was trained on.
         n_clips: how many.
 
     Raises:
@@ -69,16 +96,18 @@ def find_clips(blend: dict[str, Any], folder: Path, data: Path | None, n_clips: 
         manifest_path = folder / blend["members"][0]["path"] / "manifest.json"
         try:
             manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-            data = Path(manifest["dataset_path"])
+            listed = [Path(path) for path in manifest["clip_paths"]]
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise ModelFileError(
                 f"{manifest_path} does not say where the training data is ({error}). "
                 "Say where audio is with --data DIR."
             ) from error
-        if not data.exists():
+        files = [path for path in listed if path.is_file()]
+        if not files:
             raise DataError(
-                f"The export is checked on real clips, but the data it was trained on is not at {data} any more. "
-                "Say where audio is with --data DIR."
+                "The export is checked on real clips, but those it was trained on are gone: "
+                f"{', '.join(map(str, listed[:3]))} ... Say where audio is with --data DIR."
             )
-    files = find_audio([data])
+    else:
+        files = find_audio([data])
     return files[:: max(1, len(files) // n_clips)][:n_clips]

@@ -17,11 +17,12 @@ from esc_ensemble.config import TrainAConfig
 from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.splits import FoldSplit, split_fold
-from esc_ensemble.errors import ConfigError, LogitsError, list_problems
+from esc_ensemble.errors import ConfigError, LogitsError, ModelFileError, WorkError, list_problems
 from esc_ensemble.files import folder_lock, write_json, write_text
 from esc_ensemble.logits import FoldLogits, LogitsPart, read_logits, write_logits
 from esc_ensemble.metrics import mean_and_std, score, softmax, top_k_accuracy
-from esc_ensemble.models.checkpoint import save_checkpoint
+from esc_ensemble.models.base import AudioClassifier
+from esc_ensemble.models.checkpoint import load_checkpoint, save_checkpoint
 from esc_ensemble.models.registry import ModelSpec, build_model
 from esc_ensemble.predict import predict_logits
 from esc_ensemble.progress import say
@@ -30,6 +31,7 @@ from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import TrainingData, train_model
 
 MANIFEST_SCHEMA = 1
+N_CLIP_PATHS = 64
 PACKAGES = ("torch", "accelerate", "numpy", "soundfile", "soxr")
 
 
@@ -110,6 +112,7 @@ def _open_run(trainer: Trainer) -> None:
         "dataset_path": str(trainer.catalog.root.resolve()),
         "dataset_fingerprint": trainer.catalog.fingerprint,
         "n_clips": len(trainer.catalog.clips),
+        "clip_paths": _spread_paths(trainer.catalog),
         "skipped_clips": list(trainer.catalog.skipped),
         "protocol": "selection split" if trainer.config.data.selection_fraction else "epochs fixed beforehand",
         "seed": trainer.config.seed,
@@ -125,6 +128,12 @@ def _open_run(trainer: Trainer) -> None:
         return
     write_text(config_path, to_yaml(trainer.config))
     write_json(manifest_path, manifest)
+
+
+def _spread_paths(catalog: Catalog) -> list[str]:
+    """Some of the clips' files, spread over the data set: what an export is later compared on."""
+    step = max(1, len(catalog.clips) // N_CLIP_PATHS)
+    return [str(clip.path.resolve()) for clip in catalog.clips[::step][:N_CLIP_PATHS]]
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -194,8 +203,14 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
         title=f"{trainer.run_dir.name} fold {split.fold}",
     )
     if accelerator.is_main_process:
+        fold_logits = _predict_fold(trainer, split, model)
+        if not np.isfinite(fold_logits.test.logits).all():
+            raise WorkError(
+                f"The model of fold {split.fold} diverged: its logits are not finite. Delete {trainer.run_dir} and "
+                "train again with a lower --train.learning-rate."
+            )
         save_checkpoint(folder, model, trainer.spec, fold=split.fold, run=trainer.run_dir.name)
-        _write_fold_logits(trainer, split, model, folder)
+        write_logits(folder / "logits.npz", fold_logits)
         _tidy(folder)
     accelerator.wait_for_everyone()
 
@@ -208,16 +223,17 @@ def _tidy(folder: Path) -> None:
 
 
 def _is_done(trainer: Trainer, folder: Path) -> bool:
-    """Whether the fold's logits are there, whole, and from this very run."""
+    """Whether the fold's logits and model are there, whole, and from this very run."""
     try:
         found = read_logits(folder / "logits.npz")
-    except LogitsError:
+        load_checkpoint(folder)
+    except (LogitsError, ModelFileError):
         return False
     same = found.config_hash == config_hash(trainer.config)
     return same and found.dataset_fingerprint == trainer.catalog.fingerprint
 
 
-def _write_fold_logits(trainer: Trainer, split: FoldSplit, model: torch.nn.Module, folder: Path) -> None:
+def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) -> FoldLogits:
     config, catalog = trainer.config, trainer.catalog
     model.to(trainer.accelerator.device)
 
@@ -233,7 +249,7 @@ def _write_fold_logits(trainer: Trainer, split: FoldSplit, model: torch.nn.Modul
         )
         return LogitsPart(catalog.clip_ids[index], catalog.labels[index], logits, catalog.sources[index])
 
-    fold_logits = FoldLogits(
+    return FoldLogits(
         test=part(split.test),
         selection=part(split.selection),
         shifts=np.array(config.shift_seconds, dtype=np.float32),
@@ -243,7 +259,6 @@ def _write_fold_logits(trainer: Trainer, split: FoldSplit, model: torch.nn.Modul
         config_hash=config_hash(config),
         dataset_fingerprint=catalog.fingerprint,
     )
-    write_logits(folder / "logits.npz", fold_logits)
 
 
 def _write_metrics(trainer: Trainer) -> dict[str, Any]:

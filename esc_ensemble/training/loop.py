@@ -230,6 +230,7 @@ def _epoch_steps(
     """Shuffled clip numbers, cut into optimiser steps; a last step under half the size is left out."""
     size = train.batch_size * train.accumulation * n_processes
     shuffled = order.permutation(clips)
+    shuffled = shuffled[: len(shuffled) - len(shuffled) % n_processes]  # as many for each process, none without
     steps = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
     if len(steps) > 1 and len(steps[-1]) < size / 2:
         steps.pop()

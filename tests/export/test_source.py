@@ -71,7 +71,7 @@ def test_clips_may_come_from_a_folder_that_is_named(made: Made, synthetic_dir: P
 def test_training_data_that_is_gone_asks_for_data(made: Made, tmp_path: Path) -> None:
     run = Path(shutil.copytree(made.runs[0], tmp_path / "one"))
     path = run / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"dataset_path": str(tmp_path / "gone")}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"clip_paths": [str(tmp_path / "gone")]}))
     with pytest.raises(DataError, match=r"gone.*\n?.*--data DIR"):
         find_clips(read_source(run), run, None, 4)
 
