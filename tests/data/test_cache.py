@@ -261,3 +261,13 @@ def test_real_esc10_is_clean(esc10_dir: Path) -> None:
     assert len(same.clips) == 400
     (path,) = (file for file in cached_files(default_cache_dir()) if np.load(file, mmap_mode="r").shape[0] == 400)
     assert len(set(json.loads(path.with_suffix(".json").read_text())["digests"])) == 400
+
+
+def test_sets_alike_in_all_but_sound_and_place_share_no_cache(tmp_path: Path) -> None:
+    quiet, loud = np.full(4000, 900, dtype=np.int16), np.full(4000, 9000, dtype=np.int16)
+    catalogs = [small_set(tmp_path / name, clip0=wave) for name, wave in (("first", quiet), ("second", loud))]
+    for clip in (clip for catalog in catalogs for clip in catalog.clips):
+        os.utime(clip.path, (0, 0))
+    first, second = (build_cache(catalog, SHORT, cache_dir=tmp_path / "cache")[0] for catalog in catalogs)
+    assert int(first.waveforms[0].max()) == 900
+    assert int(second.waveforms[0].max()) == 9000

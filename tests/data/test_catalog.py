@@ -282,3 +282,30 @@ def test_real_esc10(esc10_dir: Path) -> None:
     assert len(catalog.clips) == 400
     assert np.bincount(catalog.folds).tolist() == [0, 80, 80, 80, 80, 80]
     assert soundfile.info(catalog.clips[0].path).samplerate == 44100
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"1-{source}-{take}-0.wav" for source in range(100, 106) for take in "AB"],  # ESC-50
+        [f"{source}-3-0-{piece}.wav" for source in range(100, 106) for piece in range(2)],  # UrbanSound8K
+        [f"yard_{source}x-{piece}.wav" for source in range(6) for piece in range(2)],
+    ],
+)
+def test_made_folds_keep_the_cuts_of_one_recording_together(tmp_path: Path, names: list[str]) -> None:
+    for category in ("dog", "rain"):
+        for name in names:
+            touch(tmp_path / category / f"{name}")
+    folds: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
+    for number, clip in enumerate(load_catalog(tmp_path).clips):
+        folds[clip.source, number % len(names) // 2].add(clip.fold)
+    assert len(folds) >= len(names) // 2
+    assert all(len(found) == 1 for found in folds.values())
+
+
+def test_file_names_that_tell_no_sources_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for category in ("dog", "rain"):
+        for number in range(10):
+            touch(tmp_path / category / f"{category}_{number:03d}.wav")
+    load_catalog(tmp_path)
+    assert "name the sources in a CSV" in capsys.readouterr().err

@@ -105,6 +105,15 @@ def test_finished_folds_are_skipped(run: Path, catalog: Catalog, capsys: pytest.
     assert {path: path.stat().st_mtime_ns for path in run.rglob("fold-*/*")} == before
 
 
+def test_a_fold_whose_model_is_damaged_is_trained_again(run: Path, catalog: Catalog) -> None:
+    weights, logits = run / "fold-1" / "model.safetensors", run / "fold-1" / "logits.npz"
+    whole, before = weights.read_bytes(), logits.read_bytes()
+    weights.write_bytes(whole[:100])
+    again(run, catalog)
+    assert weights.read_bytes() == whole
+    assert logits.read_bytes() == before
+
+
 def test_what_a_killed_process_left_behind_is_removed(run: Path, catalog: Catalog) -> None:
     (run / "fold-1" / "state.pt").write_bytes(b"left")
     (run / "fold-1" / ".logits-abc.part.npz").write_bytes(b"left")
