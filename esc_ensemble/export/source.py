@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from esc_ensemble.blend.ensemble import fit_runs
 from esc_ensemble.blend.members import align_members
 from esc_ensemble.blend.output import describe
@@ -110,4 +112,5 @@ def find_clips(blend: dict[str, Any], folder: Path, data: Path | None, n_clips: 
             )
     else:
         files = find_audio([data])
-    return files[:: max(1, len(files) // n_clips)][:n_clips]
+    places = np.linspace(0, len(files) - 1, min(len(files), n_clips)).round().astype(int)
+    return [files[place] for place in places]

@@ -132,8 +132,9 @@ def _open_run(trainer: Trainer) -> None:
 
 def _spread_paths(catalog: Catalog) -> list[str]:
     """Some of the clips' files, spread over the data set: what an export is later compared on."""
-    step = max(1, len(catalog.clips) // N_CLIP_PATHS)
-    return [str(clip.path.resolve()) for clip in catalog.clips[::step][:N_CLIP_PATHS]]
+    n_clips = len(catalog.clips)
+    places = np.linspace(0, n_clips - 1, min(n_clips, N_CLIP_PATHS)).round().astype(int)
+    return [str(catalog.clips[place].path.resolve()) for place in places]
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

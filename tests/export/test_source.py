@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from esc_ensemble.errors import DataError, LogitsError, ModelFileError
@@ -58,8 +57,8 @@ def test_clips_to_compare_on_come_from_the_training_data_and_are_spread(made: Ma
     clips = find_clips(read_source(made.blend), made.blend, None, 10)
     assert len(clips) == 10
     assert {clip.parent.resolve() for clip in clips} == {(synthetic_dir / "audio").resolve()}
-    places = np.array([sorted((synthetic_dir / "audio").iterdir()).index(clip) for clip in clips])
-    assert np.diff(places).min() == np.diff(places).max() == 10
+    assert len(set(clips)) == 10
+    assert len({clip.stem.split("-")[-1] for clip in clips}) >= 6  # classes: ESC-50's names end with their numbers
 
 
 def test_clips_may_come_from_a_folder_that_is_named(made: Made, synthetic_dir: Path, tmp_path: Path) -> None:
