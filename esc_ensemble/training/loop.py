@@ -129,7 +129,8 @@ def train_model(
     step, optimizer = accelerator.prepare(TrainingStep(model, augment, train), build_optimizer(model, train))
     training = _Training(model, step, optimizer, average, data, train, accelerator, folder, seed)
     state = _load_state(training)
-    with progress(title, train.epochs, "epochs", done=state.epoch) as advance:
+    display = progress(title, train.epochs, "epochs", done=state.epoch)
+    with display if accelerator.is_main_process else nullcontext(_stay_silent) as advance:
         while state.epoch < train.epochs and not _out_of_patience(state, train):
             row = _run_epoch(training, state)
             if len(data.selection):
@@ -323,6 +324,10 @@ def _load_state(training: _Training) -> TrainingState:
         # torch's own text on a bad pickle advises to load it unsafely.
         reason = "it is no training state" if isinstance(error, UnpicklingError) else error
         raise ModelFileError(f"{path} is damaged ({reason}). Delete it to train this fold from the start.") from error
+
+
+def _stay_silent(n: int = 1, note: str = "") -> None:
+    """What the processes beside the main one show."""
 
 
 def _note(row: dict[str, float]) -> str:
