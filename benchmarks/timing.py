@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from esc_ensemble.data.decoding import free_cores
+from esc_ensemble.cores import free_cores
 from esc_ensemble.data.synthetic import make_synthetic
 
 # Before torch is loaded, as the command line does: spinning threads slow a busy machine down tenfold.

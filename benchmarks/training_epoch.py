@@ -25,53 +25,12 @@ from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import load_catalog
 from esc_ensemble.data.splits import split_fold
 from esc_ensemble.models.registry import ModelSpec, build_model
-from esc_ensemble.settings import build, merge
+from esc_ensemble.settings import build, merge, read_yaml
 from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import TrainingData, train_model
 
 FOLD = 1
-# All that the defaults might say otherwise is spelled out.
-SAME_NETWORK: dict[str, Any] = {
-    "data": {"sample_rate": reference.RATE, "clip_seconds": 5.0, "fit": "pad", "trim_db": 0.0},
-    "frontend": {
-        "n_fft": 1024,
-        "window": 400,
-        "hop": reference.HOP,
-        "n_mels": 64,
-        "f_min": 20.0,
-        "f_max": 8000.0,
-        "channels": ["logmel", "pcen"],
-        "pcen": {"time_constant": 0.4, "initial_state": "one"},
-    },
-    "augment": {
-        "roll": 0.0,
-        "crop": 0.0,
-        "time_scale": 0.0,
-        "polarity": 0.0,
-        "gain": 0.3,
-        "gain_db": 1.6,
-        "noise": 0.3,
-        "spec_probability": 0.9,
-        "time_masks": 2,
-        "time_mask_max": 40,
-        "frequency_masks": 2,
-        "frequency_mask_max": 8,
-        "band_gain": 0.0,
-        "mixup": 0.0,
-    },
-    "model": {"name": "spec_cnn_reference", "widths": list(reference.WIDTHS), "dropout": 0.35},
-    "train": {
-        "batch_size": reference.BATCH_SIZE,
-        "accumulation": 1,
-        "learning_rate": 2e-3,
-        "weight_decay": 1e-4,
-        "schedule": "onecycle",
-        "label_smoothing": 0.05,
-        "clip_norm": 5.0,
-        "ema_decay": 0.0,
-        "precision": "auto",
-    },
-}
+REFERENCE_CONFIG = Path(__file__).parents[1] / "configs" / "train-a-reference.yaml"
 
 
 def main() -> None:
@@ -82,9 +41,9 @@ def main() -> None:
     options.add_argument("--channels-last", action="store_true", help="also for the reference's network")
     arguments = options.parse_args()
     ours = {"threads": timing.n_threads(arguments), "device": arguments.device}
-    same = merge(SAME_NETWORK, {"train": {**ours, "channels_last": arguments.channels_last}})
+    same = merge(read_yaml(REFERENCE_CONFIG), {"train": {**ours, "channels_last": arguments.channels_last}})
     configs = {
-        "same network": build(TrainAConfig, same, "SAME_NETWORK"),
+        "same network": build(TrainAConfig, same, str(REFERENCE_CONFIG)),
         "default": build(TrainAConfig, {"train": ours}, "the defaults"),
     }
     with timing.data_folder(arguments) as data, tempfile.TemporaryDirectory() as scratch:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from esc_ensemble.cores import free_cores
 from esc_ensemble.data.audio import AUDIO_SUFFIXES, prepare
 from esc_ensemble.errors import DataError, ModelFileError, list_problems
 from esc_ensemble.files import atomic_path
@@ -64,7 +64,7 @@ class Classifier:
         if not model.is_file():
             raise ModelFileError(f"Model {model} does not exist. Make one with `esc-ens export BLEND`.")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or _free_cores()
+        options.intra_op_num_threads = threads or free_cores()
         options.log_severity_level = 3
         available = onnxruntime.get_available_providers()
         providers = [name for name in PROVIDERS if name in available]
@@ -105,7 +105,7 @@ class Classifier:
             DataError: names every file that cannot be read, also those in batches still to come.
         """
         listen = self.listen_shifted if tta and not self.metadata["tta"] else self.listen
-        with ThreadPoolExecutor(_free_cores()) as pool:
+        with ThreadPoolExecutor(free_cores()) as pool:
             for start in range(0, len(paths), batch_size):
                 chosen = paths[start : start + batch_size]
                 heard = list(pool.map(self._try_prepare, chosen))
@@ -219,9 +219,3 @@ def _read_metadata(session: Any, model: Path) -> dict[str, Any]:
     if absent:
         raise ModelFileError(f"{model} lacks {', '.join(absent)} in its metadata. Export it again.")
     return metadata
-
-
-def _free_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "esc_ensemble"
 # Lowest first: a room imports only rooms below it, and its own modules. Rooms of one line do not import each other.
 LEVELS = [
     {"errors"},
-    {"files", "progress", "display", "flags"},
+    {"cores", "files", "progress", "display", "flags"},
     {"settings"},
     {"config"},
     {"data"},
@@ -39,6 +39,7 @@ LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 NO_TORCH = {
     *(
         "errors",
+        "cores",
         "files",
         "progress",
         "display",
@@ -133,7 +134,7 @@ def test_rooms_without_torch_import_no_room_with_it(name: str) -> None:
 def test_the_command_line_imports_rooms_with_torch_inside_commands_alone() -> None:
     top = {module.removeprefix("esc_ensemble.") for module in imports(PACKAGE / "cli.py", at_top=True)}
     rooms = {room(module) for module in top} & set(LEVEL)
-    assert rooms <= {"config", "display", "errors", "flags", "progress", "settings"}
+    assert rooms <= {"config", "display", "errors", "cores", "flags", "progress", "settings"}
 
 
 def test_what_needs_no_torch_loads_none() -> None:

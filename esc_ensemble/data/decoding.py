@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from esc_ensemble.cores import free_cores
 from esc_ensemble.data.audio import Waveform, prepare
 from esc_ensemble.errors import DataError, WorkError
 
@@ -102,13 +103,6 @@ def to_int16(waveform: Waveform) -> npt.NDArray[np.int16]:
     """Rounds samples in [-1, 1] to 16 bits of full scale 32768, which gives 16-bit files back bit for bit."""
     scaled: Waveform = np.rint(waveform * np.float32(INT16_SCALE))
     return np.clip(scaled, -32768, 32767).astype(np.int16)
-
-
-def free_cores() -> int:
-    """Counts the cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _can_spawn() -> bool:

@@ -16,7 +16,8 @@ class SpectrogramFrontend(nn.Module):
     """Waveform (B, T) to standardised features (B, channels, F, L), channels as the settings name them.
 
     Each channel of each clip gets mean 0 and standard deviation 1, counted over the frames between the
-    first and the last that hold any sound at all: zeros put around a clip change neither, and come out as 0.
+    first and the last that hold any sound at all. Frames of padding do not count and come out as 0; only those
+    that straddle the clip's edge see some of it.
     Always computed in float32, whatever autocast is on: the DFT needs the digits.
     """
 

@@ -50,6 +50,11 @@ class Trainer:
         """What builds the network."""
         return ModelSpec(self.config.model, self.config.frontend, self.config.data, self.catalog.class_names)
 
+    @property
+    def protocol(self) -> str:
+        """Which of the two clean ways the folds are trained by."""
+        return "selection split" if self.config.data.selection_fraction else "epochs fixed beforehand"
+
 
 def train_run(
     run_dir: Path,
@@ -114,7 +119,7 @@ def _open_run(trainer: Trainer) -> None:
         "n_clips": len(trainer.catalog.clips),
         "clip_paths": _spread_paths(trainer.catalog),
         "skipped_clips": list(trainer.catalog.skipped),
-        "protocol": "selection split" if trainer.config.data.selection_fraction else "epochs fixed beforehand",
+        "protocol": trainer.protocol,
         "seed": trainer.config.seed,
         "device": str(trainer.accelerator.device),
         "precision": trainer.accelerator.mixed_precision.replace("no", "fp32"),
@@ -277,7 +282,7 @@ def _write_metrics(trainer: Trainer) -> dict[str, Any]:
         }
     over_folds = mean_and_std({int(fold): scores for fold, scores in folds.items()}) if folds else {}
     metrics = {
-        "protocol": "selection split" if trainer.config.data.selection_fraction else "epochs fixed beforehand",
+        "protocol": trainer.protocol,
         "folds": folds,
         "mean": {name: values["mean"] for name, values in over_folds.items()},
         "std": {name: values["std"] for name, values in over_folds.items()},

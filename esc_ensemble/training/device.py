@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 
 import torch
@@ -11,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from esc_ensemble.config import TrainConfig
+from esc_ensemble.cores import free_cores
 from esc_ensemble.errors import ConfigError
 
 # Parameters of glibc's mallopt (malloc.h). A trim threshold of -1 never gives memory back.
@@ -49,13 +49,6 @@ def choose_precision(wanted: str, *, use_cpu: bool) -> str:
     if use_cpu:
         return "bf16" if _cpu_has_bf16() else "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-
-
-def free_cores() -> int:
-    """Gives the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from esc_ensemble.config import TrainConfig
+from esc_ensemble.cores import free_cores
 from esc_ensemble.errors import ConfigError
 from esc_ensemble.training import device
-from esc_ensemble.training.device import build_accelerator, choose_precision, free_cores
+from esc_ensemble.training.device import build_accelerator, choose_precision
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp32")])
