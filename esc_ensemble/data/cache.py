@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
@@ -72,8 +73,10 @@ def build_cache(
     Raises:
         DataError: clips cannot be decoded or the same audio stands in two folds or classes (all listed
             together), or what skipping leaves cannot be cross-validated.
-        WorkError: the disk is full or the cache folder cannot be written.
+        WorkError: the disk is full, the cache folder cannot be written, or a worker process runs the calling
+            script again because its work does not stand under `if __name__ == "__main__":`.
     """
+    _check_not_a_worker()
     recipe = Recipe(data.sample_rate, round(data.clip_seconds * data.sample_rate), data.fit, data.trim_db)
     folder = cache_dir if cache_dir is not None else default_cache_dir()
     path = folder / f"waveforms-{_key(catalog, recipe)}.npy"
@@ -82,6 +85,12 @@ def build_cache(
         if content is None or (content.bad and not skip_bad):
             content = _build(path, catalog, recipe, n_workers, skip_bad=skip_bad)
     return _audited(content, catalog, data, folder, n_workers, skip_bad=skip_bad)
+
+
+def _check_not_a_worker() -> None:
+    """Refuses a worker that runs the calling script anew: it would wait for ever for the lock of its parent."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # what multiprocessing itself asks
+        raise WorkError('A script that decodes clips needs `if __name__ == "__main__":` around its work.')
 
 
 def default_cache_dir() -> Path:

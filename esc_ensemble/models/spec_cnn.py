@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from esc_ensemble.config import SpecCnnConfig
 from esc_ensemble.features.frontend import SpectrogramFrontend
 from esc_ensemble.models.base import AudioClassifier
+from esc_ensemble.models.conv import Conv2d
 from esc_ensemble.models.pooling import mean_max_pool
 
 
@@ -70,9 +71,9 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, maps: Tensor) -> Tensor:
-        inner = F.relu(self.norm1(self.conv1(maps)))
+        inner = F.relu(self.norm1(self.conv1(maps)), inplace=True)
         inner = self.attention(self.norm2(self.conv2(inner)))
-        return F.relu(inner + self.shortcut(maps))
+        return F.relu(inner + self.shortcut(maps), inplace=True)
 
 
 class SpecCnn(AudioClassifier):
@@ -88,7 +89,7 @@ class SpecCnn(AudioClassifier):
         self.stem = nn.Sequential(
             nn.Conv2d(frontend.n_channels, first, 5, stride=2, padding=2, bias=False),
             nn.BatchNorm2d(first),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         sizes = [first, *config.widths]
         self.stages = nn.Sequential(*[ResidualBlock(n_in, n_out, 2) for n_in, n_out in pairwise(sizes)])
@@ -115,12 +116,12 @@ class SpecCnnReference(AudioClassifier):
         layers: list[nn.Module] = [
             nn.Conv2d(frontend.n_channels, first, 5, padding=2, bias=False),
             nn.BatchNorm2d(first),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         ]
         channels = first
         for width in config.widths:
             layers += [
-                nn.Conv2d(channels, width, 3, padding=1, bias=False),
+                Conv2d(channels, width, 3, padding=1, bias=False),
                 nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
                 PooledExcitation(width),

@@ -16,7 +16,7 @@ from esc_ensemble.data import cache as cache_module
 from esc_ensemble.data.audio import prepare
 from esc_ensemble.data.cache import WaveformCache, build_cache, default_cache_dir
 from esc_ensemble.data.catalog import Catalog, load_catalog
-from esc_ensemble.data.decoding import Recipe, decode_all, to_int16
+from esc_ensemble.data.decoding import FEW_CLIPS, Recipe, decode_all, to_int16
 from esc_ensemble.errors import DataError, WorkError
 
 SHORT = DataConfig(clip_seconds=0.5, sample_rate=8000)
@@ -223,6 +223,21 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     cache, _ = build_cache(catalog, SHORT, cache_dir=tmp_path / "c")
     assert sums == [str(int(np.abs(cache.waveforms.astype(int)).sum()))] * 2
     assert len(cached_files(tmp_path / "c")) == 1
+
+
+def test_a_script_without_a_main_guard_ends_with_the_fix(tmp_path: Path) -> None:
+    catalog = small_set(tmp_path / "set", n_clips=FEW_CLIPS)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path; from esc_ensemble.config import DataConfig\n"
+        "from esc_ensemble.data.catalog import load_catalog\n"
+        "from esc_ensemble.data.cache import build_cache\n"
+        f"build_cache(load_catalog(Path({str(catalog.root)!r})), DataConfig(), cache_dir=Path({str(tmp_path)!r}), "
+        "n_workers=2)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert 'needs `if __name__ == "__main__":` around its work' in done.stderr
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
