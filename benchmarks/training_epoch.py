@@ -4,8 +4,10 @@
 - same network: the cache and training loop of this package with the reference's network and settings.
 - default: `TrainAConfig()`.
 
-Each has its own process and the same number of threads; filling the cache is not counted (`cache_build.py`
-does that). A part of the epoch is timed and scaled to the whole.
+Ours train as `esc-ens train-a` does: on a CPU one fold for each core at once, each with one thread, so an epoch
+costs the time of these epochs divided by their number; beside it stands one fold alone with all threads. The
+reference has all threads too. Each contestant has its own process; filling the cache is not counted
+(`cache_build.py` does that). A part of the epoch is timed and scaled to the whole.
 """
 
 from __future__ import annotations
@@ -38,30 +40,46 @@ def main() -> None:
     options.add_argument("--clips", type=int, default=96, help="training clips timed; 0 takes all of the epoch")
     options.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     arguments = options.parse_args()
-    ours = {"threads": timing.n_threads(arguments), "device": arguments.device}
+    threads = timing.n_threads(arguments)
+    ours = {"threads": threads, "device": arguments.device}
     same = merge(read_yaml(REFERENCE_CONFIG), {"train": ours})
     configs = {
         "same network": build(TrainAConfig, same, str(REFERENCE_CONFIG)),
         "default": build(TrainAConfig, {"train": ours}, "the defaults"),
     }
+    on_gpu = arguments.device != "cpu" and torch.cuda.is_available()
+    n_folds = 1 if on_gpu else threads
     with timing.data_folder(arguments) as data, tempfile.TemporaryDirectory() as scratch:
         n_epoch, clips = choose_clips(data, arguments.clips)
         for config in configs.values():
             build_cache(load_catalog(data), config.data, cache_dir=Path(scratch))
         makers: dict[str, Any] = {
-            "reference": (make_reference, (data, clips, ours["threads"], arguments.device)),
-            **{name: (make_ours, (data, Path(scratch), clips, config)) for name, config in configs.items()},
+            "reference": (make_reference, (data, clips, threads, arguments.device)),
+            **{
+                f"{name}, alone": (make_ours, (data, Path(scratch), clips, config, threads))
+                for name, config in configs.items()
+            },
+            **{
+                f"{name} {number}": (make_ours, (data, Path(scratch), clips, config, max(1, threads // n_folds)))
+                for name, config in configs.items()
+                for number in range(n_folds)
+            },
         }
         with timing.in_processes(makers) as rounds:
+            for name in configs:
+                rounds[name] = timing.together([rounds.pop(f"{name} {number}") for number in range(n_folds)])
             times = timing.take_turns(rounds, arguments.repeats)
     figures: dict[str, Any] = {"clips in the epoch": n_epoch, "clips timed, then scaled": len(clips)}
     for name, found in times.items():
         figures[f"{name}, s per epoch"] = found.median * n_epoch / len(clips)
+    figures["folds at once"] = n_folds
     for name in configs:
+        alone = times["reference"].median / times[f"{name}, alone"].median
         figures[f"{name}, ms per clip"] = times[name].median / len(clips) * 1e3
         figures[f"reference / {name} (wanted >= {4 if name == 'same network' else 15})"] = (
             times["reference"].median / times[name].median
         )
+        figures[f"reference / {name}, one fold alone"] = alone
     timing.print_result("training_epoch", figures, arguments)
 
 
@@ -88,11 +106,11 @@ def make_reference(data: Path, clips: np.ndarray, threads: int, device: str) -> 
     return timing.timed(training.run_epoch)
 
 
-def make_ours(data: Path, cache_dir: Path, clips: np.ndarray, config: TrainAConfig) -> timing.Round:
+def make_ours(data: Path, cache_dir: Path, clips: np.ndarray, config: TrainAConfig, threads: int) -> timing.Round:
     """Prepares a training by this package; a round is the second epoch: as warm as the reference."""
     catalog = load_catalog(data)
     cache, _ = build_cache(catalog, config.data, cache_dir=cache_dir)
-    accelerator = build_accelerator(config.train)
+    accelerator = build_accelerator(config.train, threads)
     n_classes = len(catalog.class_names)
     nobody = np.empty(0, dtype=np.int64)
     clips_and_labels = TrainingData(cache.batch, catalog.labels, clips, nobody, n_classes, config.data.sample_rate)
@@ -107,6 +125,7 @@ def make_ours(data: Path, cache_dir: Path, clips: np.ndarray, config: TrainAConf
                 clips_and_labels,
                 two_epochs,
                 config.augment,
+                config.mix,
                 accelerator=accelerator,
                 folder=Path(folder),
                 seed=0,

@@ -12,7 +12,7 @@ import cyclopts
 from pydantic import ValidationError
 
 from esc_ensemble.cli import app
-from esc_ensemble.config import BlendConfig, TrainAConfig
+from esc_ensemble.config import COMMANDS, TrainAConfig
 from esc_ensemble.errors import EscError, list_problems
 from esc_ensemble.progress import say
 from esc_ensemble.settings import explain
@@ -60,7 +60,8 @@ def _fail(message: str, code: int, debug: bool) -> int:
 def _usage_message(error: cyclopts.CycloptsError) -> str:
     cause = error.__cause__
     if isinstance(cause, ValidationError):
-        kind = BlendConfig if cause.title.endswith("BlendConfig]") or cause.title == "BlendConfig" else TrainAConfig
+        title = cause.title.strip("]").rpartition("[")[2]  # the name of the settings, or `Optional[name]`
+        kind = next((kind for kind in COMMANDS.values() if kind.__name__ == title), TrainAConfig)
         return list_problems("The flags cannot be used:", explain(kind, cause))
     return f"{error} (esc-ens COMMAND --help lists what there is)"
 

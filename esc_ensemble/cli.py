@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from esc_ensemble import __version__
-from esc_ensemble.config import BlendConfig, TrainAConfig
+from esc_ensemble.config import COMMANDS, BlendConfig, TrainAConfig, TrainAProConfig
 from esc_ensemble.display import percent, print_table
 from esc_ensemble.flags import SETTINGS, Count, CountOrAll, Flag, Folds, Json, Name
 from esc_ensemble.progress import say
@@ -136,6 +136,7 @@ def train_a(
     skip_bad: Flag = False,
     cache: Path | None = None,
     workers: CountOrAll = 0,
+    parallel_folds: CountOrAll = 0,
     as_json: Json = False,
     settings: Annotated[TrainAConfig | None, Parameter(name="*", group=SETTINGS)] = None,
 ) -> None:
@@ -154,27 +155,129 @@ def train_a(
         skip_bad: Leave out clips that cannot be decoded; they are listed in manifest.json.
         cache: Folder for decoded waveforms; $ESC_ENSEMBLE_CACHE or the user's cache folder where not given.
         workers: Processes that decode; 0 takes the free cores.
+        parallel_folds: Folds trained at once; 0 takes one for each CPU thread, and one on a GPU.
         as_json: Print the result as JSON on stdout.
         settings: Settings of the training.
     """
     resolved = _resolve(TrainAConfig, config, settings)
-    from esc_ensemble.data.catalog import load_catalog  # noqa: PLC0415
-
-    catalog = load_catalog(data, esc10=esc10, n_folds=n_folds)
+    catalog = _catalog(data, esc10, n_folds)
     from esc_ensemble.training.crossval import train_run  # noqa: PLC0415
 
     metrics = train_run(
-        runs / run, resolved, catalog, folds=fold, cache_dir=cache, n_workers=workers, skip_bad=skip_bad
+        runs / run,
+        resolved,
+        catalog,
+        folds=fold,
+        cache_dir=cache,
+        n_workers=workers,
+        skip_bad=skip_bad,
+        parallel_folds=parallel_folds,
     )
-    if not metrics:
-        return  # another process of this launch reports
+    _show_run(runs / run, metrics, as_json=as_json)
+
+
+@app.command
+def train_a_pro(
+    *,
+    data: Path,
+    run: Name = "a-pro",
+    fold: Folds = (),
+    config: Path | None = None,
+    runs: Path = Path("runs"),
+    esc10: Flag = False,
+    n_folds: int = 0,
+    skip_bad: Flag = False,
+    cache: Path | None = None,
+    workers: CountOrAll = 0,
+    parallel_folds: CountOrAll = 0,
+    as_json: Json = False,
+    settings: Annotated[TrainAProConfig | None, Parameter(name="*", group=SETTINGS)] = None,
+) -> None:
+    """Train model A Pro, BC-ResNet, fold by fold, and write its fold logits.
+
+    A run that was stopped, in whatever way, goes on where it was when the same command is given again.
+
+    Args:
+        data: Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV.
+        run: Name of the run.
+        fold: Folds to train, such as 1,2; all where not given.
+        config: YAML file of settings; flags win over it.
+        runs: Folder of all runs.
+        esc10: Keep only ESC-50's ten classes marked esc10.
+        n_folds: Make this many folds by source, where the data has none.
+        skip_bad: Leave out clips that cannot be decoded; they are listed in manifest.json.
+        cache: Folder for decoded waveforms; $ESC_ENSEMBLE_CACHE or the user's cache folder where not given.
+        workers: Processes that decode; 0 takes the free cores.
+        parallel_folds: Folds trained at once; 0 takes one for each CPU thread, and one on a GPU.
+        as_json: Print the result as JSON on stdout.
+        settings: Settings of the training.
+    """
+    resolved = _resolve(TrainAProConfig, config, settings)
+    catalog = _catalog(data, esc10, n_folds)
+    from esc_ensemble.training.crossval import train_run  # noqa: PLC0415
+
+    metrics = train_run(
+        runs / run,
+        resolved,
+        catalog,
+        folds=fold,
+        cache_dir=cache,
+        n_workers=workers,
+        skip_bad=skip_bad,
+        parallel_folds=parallel_folds,
+    )
+    _show_run(runs / run, metrics, as_json=as_json)
+
+
+@app.command(name="compare")
+def compare_runs(
+    changes: Path,
+    /,
+    *,
+    data: Path,
+    trainer: Literal["train-a", "train-a-pro"] = "train-a",
+    out: Name = "compare",
+    seeds: Folds = (0,),
+    fold: Folds = (),
+    config: Path | None = None,
+    runs: Path = Path("runs"),
+    esc10: Flag = False,
+    n_folds: int = 0,
+    cache: Path | None = None,
+    parallel_folds: CountOrAll = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a base and single changes of it on the same folds and seeds; show what each change gives.
+
+    Runs that are there already are not trained again, so a change can be added later.
+
+    Args:
+        changes: YAML file: a name for each change, and under it the settings that differ from the base.
+        data: Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV.
+        trainer: Whose settings these are.
+        out: Name of the comparison; its runs, table and plot go into a folder of this name under runs.
+        seeds: Seeds, such as 0,1.
+        fold: Folds, such as 1,2; all where not given.
+        config: YAML file with the base's settings; the defaults where not given.
+        runs: Folder of all runs.
+        esc10: Keep only ESC-50's ten classes marked esc10.
+        n_folds: Make this many folds by source, where the data has none.
+        cache: Folder for decoded waveforms; $ESC_ENSEMBLE_CACHE or the user's cache folder where not given.
+        parallel_folds: Folds trained at once; 0 takes one for each CPU thread, and one on a GPU.
+        as_json: Print the result as JSON on stdout.
+    """
+    from esc_ensemble.compare import HEADER, compare, plan  # noqa: PLC0415
+
+    kind = TrainAConfig if trainer == "train-a" else TrainAProConfig
+    variants = plan(kind, read_yaml(config) if config else {}, read_yaml(changes), seeds)
+    catalog = _catalog(data, esc10, n_folds)
+    folder = runs / out
+    rows = compare(folder, variants, catalog, folds=fold, cache_dir=cache, parallel_folds=parallel_folds)
     if as_json:
-        print(json.dumps({"run": str(runs / run), **metrics}, indent=2))
+        print((folder / "compare.json").read_text(encoding="utf-8"))
         return
-    names = list(metrics["mean"])
-    rows = [[f"fold {fold}", *(f"{scores[name]:.4f}" for name in names)] for fold, scores in metrics["folds"].items()]
-    spread = [f"{metrics['mean'][name]:.4f} ± {metrics['std'][name]:.4f}" for name in names]
-    print_table(f"{runs / run} ({metrics['protocol']})", ["", *names], [*rows, ["mean ± std", *spread]])
+    print_table(str(folder), HEADER, [row.cells() for row in rows])
+    print(f"Plot: {folder / 'compare.png'}")
 
 
 @app.command
@@ -310,14 +413,13 @@ def infer(
 
 
 @app.command
-def config(command: Literal["train-a", "blend"], /) -> None:
+def config(command: Literal["train-a", "train-a-pro", "blend"], /) -> None:
     """Print a command's default settings as commented YAML, to edit and give back with --config.
 
     Args:
         command: Which one.
     """
-    kinds: dict[str, type[Settings]] = {"train-a": TrainAConfig, "blend": BlendConfig}
-    print(to_yaml(kinds[command](), comments=True), end="")
+    print(to_yaml(COMMANDS[command](), comments=True), end="")
 
 
 def _resolve(kind: type[Any], config_path: Path | None, flags: Settings | None) -> Any:
@@ -325,6 +427,24 @@ def _resolve(kind: type[Any], config_path: Path | None, flags: Settings | None) 
     values = read_yaml(config_path) if config_path else {}
     given = flags.model_dump(exclude_unset=True) if flags else {}
     return build(kind, merge(values, given), str(config_path) if config_path and not given else "The settings")
+
+
+def _catalog(data: Path, esc10: bool, n_folds: int) -> Any:
+    from esc_ensemble.data.catalog import load_catalog  # noqa: PLC0415
+
+    return load_catalog(data, esc10=esc10, n_folds=n_folds)
+
+
+def _show_run(run_dir: Path, metrics: dict[str, Any], *, as_json: bool) -> None:
+    if not metrics:
+        return  # another process of this launch reports
+    if as_json:
+        print(json.dumps({"run": str(run_dir), **metrics}, indent=2))
+        return
+    names = list(metrics["mean"])
+    rows = [[f"fold {fold}", *(f"{scores[name]:.4f}" for name in names)] for fold, scores in metrics["folds"].items()]
+    spread = [f"{metrics['mean'][name]:.4f} ± {metrics['std'][name]:.4f}" for name in names]
+    print_table(f"{run_dir} ({metrics['protocol']})", ["", *names], [*rows, ["mean ± std", *spread]])
 
 
 def _folder(name: str, *parents: Path) -> Path:

@@ -99,15 +99,29 @@ class AugmentConfig(Settings):
     gain_db: Annotated[float, Field(ge=0.0)] = 6.0
     """Largest change of level in dB, up or down."""
     noise: Probability = 0.0
-    """Probability of added white noise."""
+    """Probability of added noise."""
     noise_snr_db: tuple[float, float] = (15.0, 40.0)
     """Range of signal-to-noise ratios in dB."""
+    noise_colour: tuple[float, float] = (0.0, 2.0)
+    """Range of the noise's colour c, power falling with frequency as 1/f^c: 0 is white, 1 pink, 2 brown."""
     polarity: Probability = 0.0
     """Probability of a change of sign."""
     time_scale: Probability = 0.5
     """Probability of playing faster or slower (pitch moves along)."""
     time_scale_max: Annotated[float, Field(ge=1.0, le=4.0)] = 1.25
     """Largest change of speed s; the factor is s^U(-1, 1)."""
+    pitch: Probability = 0.0
+    """Probability of a change of pitch at unchanged speed."""
+    pitch_semitones: Annotated[float, Field(ge=0.0, le=12.0)] = 2.0
+    """Largest change of pitch in semitones, up or down."""
+    segment_gain: Probability = 0.0
+    """Probability that a random stretch of the clip changes its level."""
+    segment_gain_db: Annotated[float, Field(ge=0.0)] = 12.0
+    """Largest change of level of a stretch in dB, up or down."""
+    blank: Probability = 0.0
+    """Probability that a random stretch of the clip is silenced."""
+    blank_seconds: Annotated[float, Field(ge=0.0)] = 0.1
+    """Longest silenced stretch in seconds."""
     spec_probability: Probability = 0.9
     """Probability of SpecAugment for a clip."""
     time_masks: Annotated[int, Field(ge=0)] = 2
@@ -122,14 +136,32 @@ class AugmentConfig(Settings):
     """Probability of a random tilt and bend of the spectrum, as another microphone or room would make."""
     band_gain_max: Annotated[float, Field(ge=0.0)] = 0.5
     """Largest lift or cut of a band, in standard deviations of the features."""
-    mixup: Probability = 1.0
-    """Probability that a step mixes pairs of clips (features and labels)."""
-    mixup_alpha: Annotated[float, Field(gt=0.0)] = 0.4
-    """Mixing ratio is drawn from Beta(alpha, alpha)."""
 
     def conflicts(self) -> Iterator[str]:
         if self.noise_snr_db[0] > self.noise_snr_db[1]:
             yield f"noise_snr_db {self.noise_snr_db} must go from low to high"
+
+
+class MixConfig(Settings):
+    """Mixing of pairs of training clips. A step mixes in one way or not at all; probabilities add up to 1 at most."""
+
+    mixup: Probability = 1.0
+    """Probability that a step mixes features linearly, labels alike (Zhang 2018)."""
+    mixup_alpha: Annotated[float, Field(gt=0.0)] = 0.4
+    """The ratio of mixup is drawn from Beta(alpha, alpha)."""
+    between_class: Probability = 0.0
+    """Probability that a step mixes waveforms of two classes at a ratio of heard loudness (Tokozume 2018)."""
+    cutmix: Probability = 0.0
+    """Probability that a step puts a piece of another clip's spectrogram in, labels by area (Yun 2019)."""
+    energy_mixup: Probability = 0.0
+    """Probability that a step adds waveforms at about equal energy; both labels are then wholly true."""
+    energy_mixup_db: Annotated[float, Field(ge=0.0)] = 6.0
+    """Largest difference in energy of the two in dB, either way."""
+
+    def conflicts(self) -> Iterator[str]:
+        total = self.mixup + self.between_class + self.cutmix + self.energy_mixup
+        if total > 1.0 + 1e-9:
+            yield f"mixup, between_class, cutmix and energy_mixup add up to {total:g}, more than 1"
 
 
 class SpecCnnConfig(Settings):
@@ -147,43 +179,66 @@ class SpecCnnConfig(Settings):
             yield "widths must name at least one stage"
 
 
+class BcResNetConfig(Settings):
+    """Model A Pro."""
+
+    name: Literal["bc_resnet"] = "bc_resnet"
+    """BC-ResNet as published (Kim 2021)."""
+    scale: Annotated[float, Field(ge=1.0, le=8.0)] = 8.0
+    """Width: 8 is BC-ResNet-8, with 64 channels in its first stage; 1 is the smallest published."""
+    subbands: Positive = 5
+    """Groups of neighbouring bands that are normalised on their own."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Dropout of whole channels in the temporal part of each block."""
+
+
 class TrainConfig(Settings):
     """How long, how fast, on what."""
 
     epochs: Positive = 60
     """Passes over the training clips; all are run unless patience says otherwise."""
     batch_size: Positive = 16
-    """Clips a step on each process."""
+    """Clips a micro-batch on each process; halved by itself where memory runs out."""
     accumulation: Positive = 1
     """Steps whose gradients are summed before the optimiser moves."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or stochastic gradient descent with Nesterov momentum."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 3e-3
-    """Peak learning rate of AdamW."""
+    """Peak learning rate; sgd wants one of about 0.1."""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """Momentum of sgd."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 2e-2
-    """Decoupled weight decay; none on biases and norms."""
+    """Weight decay, decoupled in AdamW; none on biases and norms. sgd wants about 1e-3."""
     schedule: Literal["onecycle", "cosine", "plateau", "constant"] = "onecycle"
     """Course of the learning rate. Plateau needs a selection split."""
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     """Part of all steps in which the rate rises (onecycle and cosine)."""
+    loss: Literal["cross_entropy", "kl"] = "cross_entropy"
+    """Against soft labels; kl is cross-entropy less the labels' own entropy, so that 0 is a perfect fit."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     """Probability mass spread over the other classes."""
     clip_norm: Annotated[float, Field(ge=0.0)] = 5.0
     """Largest norm of the gradient; 0 turns clipping off."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
     """Decay a step of the averaged weights that are kept; 0 keeps the last weights."""
+    swa: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Last part of the training over which weights are averaged evenly instead (stochastic weight averaging)."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better selection loss before stopping; 0 runs all epochs. Needs a selection split."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Autocast: auto is bf16 on CPUs and GPUs that have it, fp16 on other GPUs."""
     channels_last: bool = True
     """Memory format of the network."""
+    checkpointing: bool = False
+    """Keep only the maps between blocks and compute the rest again going backwards: less memory, a third slower."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU where there is one."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads; 0 takes the free cores."""
 
 
-class TrainAConfig(Settings):
-    """Everything that `esc-ens train-a` can be told."""
+class TrainerConfig(Settings):
+    """What the commands that train have in common."""
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Start of all random numbers; the same seed on the same machine gives the same logits."""
@@ -195,10 +250,17 @@ class TrainAConfig(Settings):
     """Waveforms to features."""
     augment: AugmentConfig = AugmentConfig()
     """Random changes in training."""
-    model: SpecCnnConfig = SpecCnnConfig()
-    """The network."""
+    mix: MixConfig = MixConfig()
+    """Mixing of clips in training."""
     train: TrainConfig = TrainConfig()
     """The training."""
+    model: Settings
+    """The network."""
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames L that the front end makes of a clip."""
+        return 1 + (round(self.data.clip_seconds * self.data.sample_rate) - self.frontend.n_fft) // self.frontend.hop
 
     def conflicts(self) -> Iterator[str]:
         if 0.0 not in self.shift_seconds or len(set(self.shift_seconds)) != len(self.shift_seconds):
@@ -207,16 +269,59 @@ class TrainAConfig(Settings):
             yield f"frontend.f_max {self.frontend.f_max} is above half of sample_rate {self.data.sample_rate}"
         if self.frontend.n_fft > self.data.clip_seconds * self.data.sample_rate:
             yield f"data.clip_seconds {self.data.clip_seconds} is shorter than one frame of frontend.n_fft"
-        elif self.model.name == "spec_cnn_reference":
-            n_samples = round(self.data.clip_seconds * self.data.sample_rate)
-            n_frames = 1 + (n_samples - self.frontend.n_fft) // self.frontend.hop
-            if min(n_frames, self.frontend.n_mels) < 2 ** len(self.model.widths):
-                yield (
-                    f"model.widths {self.model.widths} halves a map of {self.frontend.n_mels} bands and {n_frames} "
-                    "frames to nothing: name fewer stages, or use more bands or a shorter frontend.hop"
-                )
         if self.data.selection_fraction == 0.0 and (self.train.patience or self.train.schedule == "plateau"):
             yield "train.patience and plateau need a selection split: set data.selection_fraction, say 0.15"
+
+
+class TrainAConfig(TrainerConfig):
+    """Everything that `esc-ens train-a` can be told."""
+
+    model: SpecCnnConfig = SpecCnnConfig()
+    """The network."""
+
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        smallest = min(self.n_frames, self.frontend.n_mels)
+        if self.model.name == "spec_cnn_reference" and 0 < smallest < 2 ** len(self.model.widths):
+            yield (
+                f"model.widths {self.model.widths} halves a map of {self.frontend.n_mels} bands and {self.n_frames} "
+                "frames to nothing: name fewer stages, or use more bands or a shorter frontend.hop"
+            )
+
+
+class TrainAProConfig(TrainerConfig):
+    """Everything that `esc-ens train-a-pro` can be told."""
+
+    frontend: FrontendConfig = FrontendConfig(n_mels=40)
+    """Waveforms to features."""
+    model: BcResNetConfig = BcResNetConfig()
+    """The network."""
+
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        n_mels, groups = self.frontend.n_mels, self.model.subbands
+        if not fits_bc_resnet(n_mels, groups):
+            near = sorted(range(1, 257), key=lambda bands: (abs(bands - n_mels), bands))
+            can = [bands for bands in near if fits_bc_resnet(bands, groups)][:4]
+            ways = [n for n in range(2, 9) if fits_bc_resnet(n_mels, n)]
+            other = f"; with {n_mels} bands, model.subbands {' or '.join(map(str, ways))} fits" if ways else ""
+            yield (
+                f"frontend.n_mels {n_mels} cannot be cut into model.subbands {groups} after every stride: "
+                f"take {', '.join(map(str, sorted(can)))} bands{other}"
+            )
+
+
+def bc_resnet_bands(n_mels: int) -> tuple[int, int, int]:
+    """Gives the numbers of bands inside BC-ResNet after each of its strides, which halve and round up."""
+    first = -(-n_mels // 2)
+    second = -(-first // 2)
+    return first, second, -(-second // 2)
+
+
+def fits_bc_resnet(n_mels: int, subbands: int) -> bool:
+    """Whether every sub-spectral norm can cut its bands evenly, and the classifier's 5 x 5 has 5 bands to see."""
+    bands = bc_resnet_bands(n_mels)
+    return bands[-1] >= 5 and all(n_bands % subbands == 0 for n_bands in bands)
 
 
 class BlendConfig(Settings):
@@ -234,3 +339,11 @@ class BlendConfig(Settings):
     """Start of the search's and the bootstrap's random numbers."""
     bootstrap: Positive = 1000
     """Resamples of the sources behind each interval."""
+
+
+COMMANDS: dict[str, type[Settings]] = {
+    "train-a": TrainAConfig,
+    "train-a-pro": TrainAProConfig,
+    "blend": BlendConfig,
+}
+"""The settings of each command that has any."""

@@ -11,6 +11,15 @@ from typing import Protocol
 LINE_EVERY_SECONDS = 10.0
 
 
+class _Style:
+    lines = False
+
+
+def use_lines() -> None:
+    """Shows plain lines from now on, also on a terminal: for processes that share one."""
+    _Style.lines = True
+
+
 class Advance(Protocol):
     """Moves a display on by `n` and shows `note` beside it."""
 
@@ -35,7 +44,7 @@ def progress(description: str, total: int, unit: str = "clips", done: int = 0) -
     Yields:
         A function to call after each piece of work.
     """
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not _Style.lines:
         with _bar(description, total, unit, done) as advance:
             yield advance
     else:

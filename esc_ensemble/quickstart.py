@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "frontend": {"n_mels": 40, "n_fft": 512, "window": 512, "hop": 320, "f_max": 8000.0},
     "model": {"widths": [16, 32, 64, 96]},
     "train": {"learning_rate": 5e-3, "ema_decay": 0.95, "batch_size": 16},
-    "augment": {"mixup": 0.5},
+    "mix": {"mixup": 0.5},
 }
 
 

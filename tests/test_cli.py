@@ -13,7 +13,7 @@ import soundfile
 
 from esc_ensemble import __version__
 from esc_ensemble.__main__ import main
-from esc_ensemble.config import BlendConfig, TrainAConfig
+from esc_ensemble.config import COMMANDS, TrainAConfig
 from esc_ensemble.errors import WorkError
 from esc_ensemble.settings import merge, read_yaml, to_yaml
 from esc_ensemble.training import crossval
@@ -234,7 +234,7 @@ def as_flags(values: dict[str, Any]) -> list[str]:
         if isinstance(value, bool):
             group, _, last = name.removeprefix("--").rpartition(".")
             flags.append(name if value else f"--{group}{'.' if group else ''}no-{last}")
-        elif key == "augment.noise_snr_db":  # a pair; lists take one value a flag
+        elif key in ("augment.noise_snr_db", "augment.noise_colour"):  # pairs; lists take one value a flag
             flags += [name, *map(str, value)]
         elif isinstance(value, list | tuple):
             flags += [f"{name}={item}" for item in value]
@@ -308,7 +308,7 @@ def test_blend_flags_are_checked_too(made: Made, tmp_path: Path, capsys: Capture
 
 
 def test_config_prints_yaml_that_gives_the_defaults_back(tmp_path: Path, capsys: Capture) -> None:
-    for command, kind in (("train-a", TrainAConfig), ("blend", BlendConfig)):
+    for command, kind in COMMANDS.items():
         assert main(["config", command]) == 0
         (tmp_path / "c.yaml").write_text(capsys.readouterr().out)
         assert kind.model_validate(read_yaml(tmp_path / "c.yaml")) == kind()

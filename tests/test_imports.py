@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "esc_ensemble"
 # Lowest first: a room imports only rooms below it, and its own modules. Rooms of one line do not import each other.
 LEVELS = [
     {"errors"},
-    {"cores", "files", "progress", "display", "flags"},
+    {"cores", "files", "processes", "progress", "display", "flags"},
     {"settings"},
     {"config"},
     {"data"},
@@ -31,7 +31,7 @@ LEVELS = [
     {"infer"},
     {"export"},
     {"report"},
-    {"quickstart", "kaggle"},
+    {"quickstart", "compare", "kaggle"},
     {"cli"},
     {"__main__"},
 ]
@@ -41,6 +41,7 @@ NO_TORCH = {
         "errors",
         "cores",
         "files",
+        "processes",
         "progress",
         "display",
         "flags",

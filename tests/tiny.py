@@ -38,11 +38,14 @@ def tiny_config(**over: Any) -> TrainAConfig:
 
 def tiny_spec(name: str = "spec_cnn", **over: Any) -> ModelSpec:
     """The spec of a registered model, made small where its settings have widths."""
-    config = tiny_config(**over)
     kind, _ = MODELS[name]
     values: dict[str, Any] = {"name": name}
     if "widths" in kind.model_fields:
         values["widths"] = SETTINGS["model"]["widths"]
+    if "scale" in kind.model_fields:
+        values["scale"] = 1
+        over = merge({"frontend": {"n_mels": 40}}, over)
+    config = tiny_config(**over | {"model": {}})
     model = build(kind, merge(values, over.get("model", {})), "tiny")
     return ModelSpec(model, config.frontend, config.data, tuple(f"class {n}" for n in range(N_CLASSES)))
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
-import signal
-import sys
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,6 +18,7 @@ import numpy.typing as npt
 from esc_ensemble.cores import free_cores
 from esc_ensemble.data.audio import Waveform, prepare
 from esc_ensemble.errors import DataError, WorkError
+from esc_ensemble.processes import can_spawn, follow_parent
 
 CHUNK = 16
 FEW_CLIPS = 128
@@ -58,13 +55,13 @@ def decode_all(paths: Sequence[Path], recipe: Recipe, n_workers: int) -> Iterato
         WorkError: a worker process died.
     """
     n_workers = min(n_workers or free_cores(), -(-len(paths) // CHUNK))
-    if n_workers <= 1 or len(paths) < FEW_CLIPS or not _can_spawn():
+    if n_workers <= 1 or len(paths) < FEW_CLIPS or not can_spawn():
         for path in paths:
             yield decode_one(path, recipe)
         return
     # Spawned, not forked: a fork of a process with running threads (torch, the progress bar) may hang.
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(n_workers, mp_context=context, initializer=_follow_parent)
+    executor = ProcessPoolExecutor(n_workers, mp_context=context, initializer=follow_parent)
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     waiting: deque[Future[list[Decoded | str]]] = deque()
     try:
@@ -103,22 +100,3 @@ def to_int16(waveform: Waveform) -> npt.NDArray[np.int16]:
     """Rounds samples in [-1, 1] to 16 bits of full scale 32768, which gives 16-bit files back bit for bit."""
     scaled: Waveform = np.rint(waveform * np.float32(INT16_SCALE))
     return np.clip(scaled, -32768, 32767).astype(np.int16)
-
-
-def _can_spawn() -> bool:
-    """Whether a new process could start: it imports the main module again, and a piped script has none."""
-    main_file = getattr(sys.modules["__main__"], "__file__", None)
-    return main_file is None or Path(main_file).exists()
-
-
-def _follow_parent() -> None:
-    """Leaves Ctrl-C to the parent, which ends its workers, and ends with a parent that was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def end_with_parent() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from esc_ensemble.config import DataConfig, FrontendConfig, SpecCnnConfig
+from esc_ensemble.config import BcResNetConfig, DataConfig, FrontendConfig, SpecCnnConfig
 from esc_ensemble.errors import ModelFileError, did_you_mean
 from esc_ensemble.features.frontend import SpectrogramFrontend
 from esc_ensemble.models.base import AudioClassifier
+from esc_ensemble.models.bcresnet import BcResNet
 from esc_ensemble.models.spec_cnn import SpecCnn, SpecCnnReference
 from esc_ensemble.settings import Settings, build
 
@@ -82,9 +83,16 @@ def _spec_cnn(spec: ModelSpec) -> AudioClassifier:
     return kind(spec.model, frontend, spec.data.sample_rate, len(spec.class_names))
 
 
+def _bc_resnet(spec: ModelSpec) -> AudioClassifier:
+    assert isinstance(spec.model, BcResNetConfig)
+    frontend = SpectrogramFrontend(spec.frontend, spec.data.sample_rate)
+    return BcResNet(spec.model, frontend, spec.data.sample_rate, len(spec.class_names))
+
+
 MODELS: dict[str, tuple[type[Settings], Callable[[ModelSpec], AudioClassifier]]] = {
     "spec_cnn": (SpecCnnConfig, _spec_cnn),
     "spec_cnn_reference": (SpecCnnConfig, _spec_cnn),
+    "bc_resnet": (BcResNetConfig, _bc_resnet),
 }
 
 

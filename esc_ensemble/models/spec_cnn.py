@@ -97,7 +97,7 @@ class SpecCnn(AudioClassifier):
         self.head = nn.Linear(self.embedding_size, n_classes)
 
     def forward_features(self, features: Tensor) -> Tensor:
-        return mean_max_pool(self.stages(self.stem(features)))
+        return mean_max_pool(self.run_blocks(self.stages, self.stem(features)))
 
     def forward_head(self, embedding: Tensor) -> Tensor:
         return self.head(self.dropout(embedding))

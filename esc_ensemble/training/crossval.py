@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from esc_ensemble.config import TrainAConfig
+from esc_ensemble.config import TrainerConfig
+from esc_ensemble.cores import free_cores
 from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.splits import FoldSplit, split_fold
@@ -25,7 +29,8 @@ from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.models.checkpoint import load_checkpoint, save_checkpoint
 from esc_ensemble.models.registry import ModelSpec, build_model
 from esc_ensemble.predict import predict_logits
-from esc_ensemble.progress import say
+from esc_ensemble.processes import can_spawn, run_together
+from esc_ensemble.progress import say, use_lines
 from esc_ensemble.settings import build, check, config_hash, read_yaml, to_yaml
 from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import TrainingData, train_model
@@ -40,7 +45,7 @@ class Trainer:
     """All that stays the same from fold to fold of one run."""
 
     run_dir: Path
-    config: TrainAConfig
+    config: TrainerConfig
     catalog: Catalog
     cache: WaveformCache
     accelerator: Accelerator
@@ -58,52 +63,92 @@ class Trainer:
 
 def train_run(
     run_dir: Path,
-    config: TrainAConfig,
+    config: TrainerConfig,
     catalog: Catalog,
     *,
     folds: tuple[int, ...] = (),
     cache_dir: Path | None = None,
     n_workers: int = 0,
     skip_bad: bool = False,
+    parallel_folds: int = 0,
 ) -> dict[str, Any]:
-    """Decodes the clips where that was not done before, then trains the folds: see `train_folds`.
+    """Decodes the clips where that was not done before, then trains every fold (or those named) not done yet.
+
+    Folds that train at once do so in processes of their own, which share the CPU's threads or the GPU. In the
+    end `metrics.json` is written over all folds that are done.
+
+    Args:
+        run_dir: the run's folder.
+        config: all settings.
+        catalog: the clips.
+        folds: those to train; all where empty.
+        cache_dir: where decoded waveforms lie.
+        n_workers: processes that decode; 0 takes the free cores.
+        skip_bad: leave out clips that cannot be decoded.
+        parallel_folds: folds at once; 0 takes one for each thread on a CPU, and one on a GPU.
+
+    Returns:
+        The content of `metrics.json`; nothing in all but the main process of several.
 
     Raises:
-        ConfigError: the settings do not go together, or the folder holds another run.
+        ConfigError: the settings do not go together, or the folder holds a run with other settings or data.
         DataError: clips cannot be decoded, a fold does not exist, or a class would have no training clip.
     """
     check(config, "The settings")
     for fold in folds:
-        split_fold(catalog, fold, config.data.selection_fraction, config.seed)  # refuse before the decoding
-    cache, catalog = build_cache(catalog, config.data, cache_dir=cache_dir, n_workers=n_workers, skip_bad=skip_bad)
-    return train_folds(run_dir, config, catalog, cache, folds)
-
-
-def train_folds(
-    run_dir: Path, config: TrainAConfig, catalog: Catalog, cache: WaveformCache, folds: tuple[int, ...] = ()
-) -> dict[str, Any]:
-    """Trains every fold (or those named) that is not done yet, and writes `metrics.json` over all that are.
-
-    Returns:
-        The content of `metrics.json`.
-
-    Raises:
-        ConfigError: the folder holds a run with other settings or other data.
-        DataError: a fold does not exist, or a class would have no training clip.
-    """
-    chosen = folds or catalog.fold_numbers
-    splits = [split_fold(catalog, fold, config.data.selection_fraction, config.seed) for fold in chosen]
-    accelerator = build_accelerator(config.train)
-    trainer = Trainer(run_dir, config, catalog, cache, accelerator)
+        _split(config, catalog, fold)  # refuse before the decoding
+    n_folds = len(folds or catalog.fold_numbers)
+    threads = config.train.threads or free_cores()
+    n_parallel = min(parallel_folds or _room(config, threads), n_folds)
+    opened = partial(_open_trainer, run_dir, config, catalog, cache_dir=cache_dir, skip_bad=skip_bad)
+    trainer = opened(max(1, threads // n_parallel), n_workers=n_workers)
+    accelerator = trainer.accelerator
+    splits = [_split(config, trainer.catalog, fold) for fold in folds or trainer.catalog.fold_numbers]
     if not accelerator.is_main_process:
         for split in splits:
             _train_fold(trainer, split)
         return {}
     with folder_lock(run_dir):
         _open_run(trainer)
-        for split in splits:
-            _train_fold(trainer, split)
+        todo = [split for split in splits if not _is_done(trainer, _fold_dir(trainer, split))]
+        n_parallel = min(n_parallel, len(todo))
+        if n_parallel > 1 and accelerator.num_processes == 1 and can_spawn():
+            # The same number of threads whatever is left to do: sums depend on it in their last bit.
+            threads = torch.get_num_threads()
+            say(f"{run_dir.name}: {n_parallel} folds at a time, {threads} threads each")
+            work = partial(_train_share, partial(opened, threads, n_workers=1))
+            run_together(work, [(todo[number::n_parallel],) for number in range(n_parallel)])
+        else:
+            for split in splits:
+                _train_fold(trainer, split)
         return _write_metrics(trainer)
+
+
+def _split(config: TrainerConfig, catalog: Catalog, fold: int) -> FoldSplit:
+    return split_fold(catalog, fold, config.data.selection_fraction, config.seed)
+
+
+def _room(config: TrainerConfig, threads: int) -> int:
+    """How many folds to train at once: on a CPU processes of one thread each lose nothing by waiting."""
+    on_gpu = config.train.device != "cpu" and torch.cuda.is_available()
+    return 1 if on_gpu or int(os.environ.get("WORLD_SIZE", "1")) > 1 else threads
+
+
+def _open_trainer(run_dir: Path, config: TrainerConfig, catalog: Catalog, threads: int, **how: Any) -> Trainer:
+    cache, catalog = build_cache(catalog, config.data, **how)
+    return Trainer(run_dir, config, catalog, cache, build_accelerator(config.train, threads))
+
+
+def _train_share(open_trainer: Callable[[], Trainer], splits: list[FoldSplit]) -> None:
+    """Trains some folds in a process of its own; the run is open already."""
+    use_lines()
+    trainer = open_trainer()
+    for split in splits:
+        _train_fold(trainer, split)
+
+
+def _fold_dir(trainer: Trainer, split: FoldSplit) -> Path:
+    return trainer.run_dir / f"fold-{split.fold}"
 
 
 def _open_run(trainer: Trainer) -> None:
@@ -181,7 +226,7 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
 
 def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
     config, accelerator = trainer.config, trainer.accelerator
-    folder = trainer.run_dir / f"fold-{split.fold}"
+    folder = _fold_dir(trainer, split)
     if _is_done(trainer, folder):
         if accelerator.is_main_process:
             _tidy(folder)
@@ -203,6 +248,7 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
         data,
         config.train,
         config.augment,
+        config.mix,
         accelerator=accelerator,
         folder=folder,
         seed=seed,

@@ -17,8 +17,12 @@ from esc_ensemble.errors import ConfigError
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
-def build_accelerator(train: TrainConfig) -> Accelerator:
+def build_accelerator(train: TrainConfig, threads: int = 0) -> Accelerator:
     """Gives the accelerator for these settings and sets the number of CPU threads.
+
+    Args:
+        train: device, precision and threads.
+        threads: CPU threads in the place of those of the settings, where not 0.
 
     Raises:
         ConfigError: a GPU is asked for that is not there.
@@ -26,7 +30,7 @@ def build_accelerator(train: TrainConfig) -> Accelerator:
     use_cpu = train.device == "cpu" or not torch.cuda.is_available()
     if train.device == "cuda" and use_cpu:
         raise ConfigError('train.device is "cuda", but torch sees no GPU here. Use --train.device auto.')
-    torch.set_num_threads(train.threads or free_cores())
+    torch.set_num_threads(threads or train.threads or free_cores())
     if use_cpu:
         keep_freed_memory()
     AcceleratorState._reset_state(reset_partial_state=False)  # it is a singleton, and precision differs between runs

@@ -24,20 +24,22 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esc_ensemble.augment import augment_waveform, mix_pairs
-from esc_ensemble.config import AugmentConfig, TrainConfig
+from esc_ensemble.augment.mixing import draw_mix, mix_features, mix_waveforms, mixed_loss
+from esc_ensemble.augment.waveform import augment_waveform
+from esc_ensemble.config import AugmentConfig, MixConfig, TrainConfig
 from esc_ensemble.errors import ModelFileError, WorkError
 from esc_ensemble.features.specaugment import bend_bands, spec_augment
 from esc_ensemble.files import atomic_path
 from esc_ensemble.metrics import log_loss, softmax, top_k_accuracy
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.predict import predict_logits, to_waveform
-from esc_ensemble.progress import progress
+from esc_ensemble.progress import progress, say
 from esc_ensemble.training.optim import AveragedWeights, build_optimizer, set_learning_rate
 
-STATE_SCHEMA = 1
+STATE_SCHEMA = 2
 PLATEAU_FACTOR = 0.5
 PLATEAU_PATIENCE = 5
+CPU_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "could not create a memory object")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class TrainingState:
 
     epoch: int = 0
     plateau_factor: float = 1.0
+    micro_batch: int = 0
+    """Clips at a time once the memory ran out; 0 while the batch size fits."""
     best_loss: float = math.inf
     best_epoch: int = -1
     plateau_epoch: int = -1
@@ -74,22 +78,27 @@ class TrainingStep(nn.Module):
     A module of its own, so that autocast and data-parallel wrappers see one forward pass.
     """
 
-    def __init__(self, model: AudioClassifier, augment: AugmentConfig, train: TrainConfig) -> None:
+    def __init__(self, model: AudioClassifier, augment: AugmentConfig, mix: MixConfig, train: TrainConfig) -> None:
         super().__init__()
         self.model = model
         self.augment = augment
+        self.mix = mix
         self.label_smoothing = train.label_smoothing
+        self.kl = train.loss == "kl"
         self.channels_last = train.channels_last
 
     def forward(self, waveform: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.model.frontend(augment_waveform(waveform, self.augment))
-        features = spec_augment(bend_bands(features, self.augment), self.augment)
-        features, mixed = mix_pairs(features, targets, self.augment)
+        model, mix = self.model, self.mix
+        waveform = augment_waveform(waveform, self.augment, model.sample_rate)
+        kind = draw_mix(mix)
+        waveform, targets = mix_waveforms(waveform, targets, kind, mix, model.sample_rate)
+        features = spec_augment(bend_bands(model.frontend(waveform), self.augment), self.augment)
+        features, targets = mix_features(features, targets, kind, mix)
         if self.channels_last and features.ndim == 4:
             features = features.contiguous(memory_format=torch.channels_last)
-        logits = self.model.forward_head(self.model.forward_features(features)).float()
-        loss = F.cross_entropy(logits, mixed, label_smoothing=self.label_smoothing)
-        n_right = (logits.argmax(dim=1) == mixed.argmax(dim=1)).sum()
+        logits = model.forward_head(model.forward_features(features)).float()
+        loss = mixed_loss(logits, targets, kind, smoothing=self.label_smoothing, kl=self.kl)
+        n_right = (logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
         return loss, n_right
 
 
@@ -98,6 +107,7 @@ def train_model(
     data: TrainingData,
     train: TrainConfig,
     augment: AugmentConfig,
+    mix: MixConfig,
     *,
     accelerator: Accelerator,
     folder: Path,
@@ -114,6 +124,7 @@ def train_model(
         data: the clips.
         train: how.
         augment: random changes to waveforms and features.
+        mix: mixing of clips.
         accelerator: device, precision and processes.
         folder: the fold's folder.
         seed: of this fold; every epoch's randomness follows from it.
@@ -123,11 +134,12 @@ def train_model(
         WorkError: the loss is no longer a number.
         ModelFileError: the saved state is damaged.
     """
+    model.checkpointing = train.checkpointing
     memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
     model = model.to(accelerator.device).to(memory_format=memory_format)  # type: ignore[call-overload]
     average = AveragedWeights(model, train.ema_decay)
-    step, optimizer = accelerator.prepare(TrainingStep(model, augment, train), build_optimizer(model, train))
-    training = _Training(model, step, optimizer, average, data, train, accelerator, folder, seed)
+    step, optimizer = accelerator.prepare(TrainingStep(model, augment, mix, train), build_optimizer(model, train))
+    training = _Training(model, step, optimizer, average, data, train, accelerator, folder, seed, title)
     state = _load_state(training)
     display = progress(title, train.epochs, "epochs", done=state.epoch)
     with display if accelerator.is_main_process else nullcontext(_stay_silent) as advance:
@@ -158,6 +170,7 @@ class _Training:
     accelerator: Accelerator
     folder: Path
     seed: int
+    title: str
 
 
 def _run_epoch(training: _Training, state: TrainingState) -> dict[str, float]:
@@ -177,7 +190,7 @@ def _run_epoch(training: _Training, state: TrainingState) -> dict[str, float]:
             training.optimizer, train, state.epoch * len(steps) + number, len(steps), state.plateau_factor
         )
         mine = chosen[accelerator.process_index :: accelerator.num_processes]
-        loss, n_right = _take_step(training, mine)
+        loss, n_right = _take_step(training, state, mine)
         total_loss += loss
         total_right += n_right
         n_seen += len(mine)
@@ -198,14 +211,53 @@ def _run_epoch(training: _Training, state: TrainingState) -> dict[str, float]:
     }
 
 
-def _take_step(training: _Training, clips: np.ndarray) -> tuple[Tensor, Tensor]:
-    """One move of the optimiser by the mean gradient over `clips`, in micro-batches of the batch size.
+def _take_step(training: _Training, state: TrainingState, clips: np.ndarray) -> tuple[Tensor, Tensor]:
+    """One move of the optimiser by the mean gradient over `clips`, in micro-batches that fit into the memory.
+
+    Where the memory runs out the micro-batch is halved, for the rest of the fold too, and the same step is
+    taken again: gradients add up to the same mean, so only batch statistics notice.
 
     Returns:
         The sum of the clips' losses and the number of clips whose top class is right, as scalars.
+
+    Raises:
+        WorkError: not even one clip fits, or one of several processes ran out of memory.
     """
-    train, data, accelerator = training.train, training.data, training.accelerator
-    parts = np.array_split(clips, math.ceil(len(clips) / train.batch_size))
+    train, accelerator = training.train, training.accelerator
+    while True:
+        micro_batch = min(state.micro_batch or train.batch_size, len(clips))
+        try:
+            loss, n_right = _add_gradients(training, clips, micro_batch)
+            break
+        except RuntimeError as error:  # of which torch.OutOfMemoryError is one
+            if not is_out_of_memory(error):
+                raise
+        # Outside of `except`, whose traceback would keep the step's tensors alive.
+        if accelerator.num_processes > 1 or micro_batch == 1:
+            raise WorkError(
+                f"Out of memory with {micro_batch} clips at a time. Set a smaller --train.batch-size (with a larger "
+                "--train.accumulation), a smaller model, or --train.checkpointing."
+            )
+        state.micro_batch = max(1, micro_batch // 2)
+        training.optimizer.zero_grad()
+        if accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        say(
+            f"{training.title}: out of memory with {micro_batch} clips at a time; going on from the same step "
+            f"with {state.micro_batch} and {math.ceil(len(clips) / state.micro_batch)} accumulations."
+        )
+    if train.clip_norm:
+        accelerator.clip_grad_norm_(training.step.parameters(), train.clip_norm)
+    training.optimizer.step()
+    training.optimizer.zero_grad()
+    training.average.update(training.model, even=state.epoch >= train.epochs * (1.0 - train.swa))
+    return loss, n_right
+
+
+def _add_gradients(training: _Training, clips: np.ndarray, micro_batch: int) -> tuple[Tensor, Tensor]:
+    """Adds the mean gradient over `clips`, a micro-batch at a time, to the parameters' gradients."""
+    data, accelerator = training.data, training.accelerator
+    parts = np.array_split(clips, math.ceil(len(clips) / micro_batch))
     total_loss = torch.zeros((), device=accelerator.device)
     total_right = torch.zeros((), device=accelerator.device)
     for part in parts:
@@ -217,12 +269,12 @@ def _take_step(training: _Training, clips: np.ndarray) -> tuple[Tensor, Tensor]:
             accelerator.backward(loss * (len(part) / len(clips)))
         total_loss += loss.detach() * len(part)
         total_right += n_right
-    if train.clip_norm:
-        accelerator.clip_grad_norm_(training.step.parameters(), train.clip_norm)
-    training.optimizer.step()
-    training.optimizer.zero_grad()
-    training.average.update(training.model)
     return total_loss, total_right
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory; on a CPU only the text of its error says so."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in CPU_OUT_OF_MEMORY)
 
 
 def _epoch_steps(
@@ -290,6 +342,7 @@ def _save_state(training: _Training, state: TrainingState) -> None:
         "optimizer": training.optimizer.state_dict(),
         "average": training.average.weights,
         "n_updates": training.average.n_updates,
+        "n_even": training.average.n_even,
         "scaler": scaler.state_dict() if scaler else {},
     }
     with atomic_path(training.folder / "state.pt") as temporary:
@@ -317,6 +370,7 @@ def _load_state(training: _Training) -> TrainingState:
         training.optimizer.load_state_dict(values["optimizer"])
         training.average.weights = values["average"]
         training.average.n_updates = values["n_updates"]
+        training.average.n_even = values["n_even"]
         if accelerator.scaler and values["scaler"]:
             accelerator.scaler.load_state_dict(values["scaler"])
         return TrainingState(**values["state"])

@@ -15,13 +15,18 @@ ONECYCLE_END = 1.0 / 25e4
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW with no weight decay on biases, norms and other vectors."""
+    """AdamW, or SGD with Nesterov momentum; no weight decay on biases, norms and other vectors."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=True)
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0.0, fused=True
+        )
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def learning_rate_factor(config: TrainConfig, step: int, n_steps: int) -> float:
@@ -57,22 +62,28 @@ def _cosine_between(start: float, end: float, part: float) -> float:
 
 
 class AveragedWeights:
-    """Exponential moving average of a model's weights and running statistics.
+    """Exponential moving average of a model's weights and running statistics, or at the end their even mean.
 
     The decay rises from 0.1 as (1 + n) / (10 + n) up to its setting, so that the first, random weights are
-    soon forgotten. With decay 0 it just holds the last weights.
+    soon forgotten. With decay 0 it just holds the last weights. Even updates (stochastic weight averaging,
+    Izmailov 2018) start the mean anew from the first of them.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.n_updates = 0
+        self.n_even = 0
         self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Moves the average towards the model's present weights."""
-        decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
-        self.n_updates += 1
+    def update(self, model: nn.Module, *, even: bool = False) -> None:
+        """Moves the average towards the model's present weights; all `even` ones count alike."""
+        if even:
+            decay = self.n_even / (self.n_even + 1.0)
+            self.n_even += 1
+        else:
+            decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
+            self.n_updates += 1
         averages: list[Tensor] = []
         latest: list[Tensor] = []
         for name, tensor in model.state_dict().items():

@@ -216,6 +216,38 @@ def test_the_order_of_folds_and_what_was_drawn_before_do_not_matter(
     assert (tmp_path / "one" / path).read_bytes() == (made.runs[0] / path).read_bytes()
 
 
+def test_folds_trained_at_once_give_the_very_same_bytes(
+    made: Made, tmp_path: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_of(made.runs[0])
+    metrics = train_run(tmp_path / "one", config, catalog, folds=(1, 2), n_workers=1, parallel_folds=2)
+    assert "2 folds at a time, 1 threads each" in capsys.readouterr().err
+    assert metrics == json.loads((made.runs[0] / "metrics.json").read_text())
+    for fold in ("fold-1", "fold-2"):
+        path = Path(fold) / "logits.npz"
+        assert (tmp_path / "one" / path).read_bytes() == (made.runs[0] / path).read_bytes()
+        assert not (tmp_path / "one" / fold / "state.pt").exists()
+
+
+def test_on_a_cpu_each_thread_takes_a_fold(tmp_path: Path, catalog: Catalog) -> None:
+    config = tiny_config(train={"threads": 2, "epochs": 1})
+    train_run(tmp_path / "run", config, catalog, folds=(1, 2, 3), n_workers=1)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["threads"] == 1
+    assert sorted(path.name for path in (tmp_path / "run").glob("fold-*")) == ["fold-1", "fold-2", "fold-3"]
+
+
+def test_the_first_failure_of_folds_at_once_ends_all_with_its_message(
+    tmp_path: Path, catalog: Catalog, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(train={"learning_rate": 1e30, "epochs": 500})
+    with pytest.raises(WorkError, match=r"loss became|diverged"):
+        train_run(tmp_path / "run", config, catalog, folds=(1, 2), n_workers=1, parallel_folds=2)
+    assert "Traceback" not in capfd.readouterr().err
+    with folder_lock(tmp_path / "run"):
+        pass
+
+
 # --- a real process that is stopped
 
 EPOCHS = 20
@@ -250,7 +282,8 @@ def stoppable(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return write_config(
         tmp_path_factory.mktemp("config") / "tiny.yaml",
         train={"epochs": EPOCHS, "ema_decay": 0.9},
-        augment={"roll": 1.0, "noise": 0.5, "mixup": 0.5},
+        augment={"roll": 1.0, "noise": 0.5},
+        mix={"mixup": 0.5},
     )
 
 
@@ -275,6 +308,23 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_very_same_bytes(
     assert (fold / "logits.npz").read_bytes() == undisturbed
     assert len((fold / "history.csv").read_text().splitlines()) == EPOCHS + 1
     assert not [path for path in fold.iterdir() if path.name.startswith(".") or path.name == "state.pt"]
+
+
+def test_ctrl_c_ends_folds_trained_at_once_too(
+    synthetic_dir: Path, stoppable: Path, undisturbed: bytes, tmp_path: Path
+) -> None:
+    command = [*arguments(synthetic_dir, stoppable, tmp_path), "--parallel-folds", "2"]
+    command[command.index("--fold") + 1] = "1,2"
+    fold = tmp_path / "stopped" / "fold-1"
+    stopped = stop_in_the_middle(command, fold, signal.SIGINT)
+    assert stopped.returncode == INTERRUPTED
+    assert "Traceback" not in stopped.stderr
+    assert stopped.stderr.strip().splitlines()[-1].startswith("Stopped.")
+    saved = (fold / "state.pt").read_bytes()
+    time.sleep(1.0)
+    assert (fold / "state.pt").read_bytes() == saved  # nobody goes on behind our back
+    assert main(command) == 0
+    assert (fold / "logits.npz").read_bytes() == undisturbed
 
 
 def test_ctrl_c_gives_one_message_and_a_run_that_goes_on(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from esc_ensemble.config import AugmentConfig, TrainConfig
+from esc_ensemble.config import AugmentConfig, MixConfig, TrainConfig
 from esc_ensemble.errors import ModelFileError, WorkError
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.training.device import build_accelerator
@@ -21,6 +21,7 @@ from tests.tiny import NO_AUGMENT
 
 N_CLASSES, N_SAMPLES, N_CLIPS = 3, 20, 32
 QUIET = AugmentConfig(**NO_AUGMENT)
+UNMIXED = MixConfig(mixup=0.0)
 
 
 class Linear(AudioClassifier):
@@ -86,6 +87,7 @@ def train(folder: Path, config: TrainConfig, data: TrainingData | None = None, *
         data or make_data(),
         config,
         values.get("augment", QUIET),
+        values.get("mix", UNMIXED),
         accelerator=build_accelerator(config),
         folder=folder,
         seed=5,
@@ -214,11 +216,13 @@ def test_a_loss_that_is_no_number_stops_the_work_and_saves_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])
-def test_a_resumed_training_gives_the_very_same_weights(tmp_path: Path, stop_after: int) -> None:
-    augment = AugmentConfig(**NO_AUGMENT | {"roll": 1.0, "noise": 1.0, "mixup": 0.7, "spec_probability": 0.5})
-    config = train_config(epochs=5, ema_decay=0.9, schedule="onecycle")
+@pytest.mark.parametrize("how", [{}, {"optimizer": "sgd", "swa": 0.5}])
+def test_a_resumed_training_gives_the_very_same_weights(tmp_path: Path, stop_after: int, how: dict[str, Any]) -> None:
+    augment = AugmentConfig(**NO_AUGMENT | {"roll": 1.0, "noise": 1.0, "spec_probability": 0.5})
+    mix = MixConfig(mixup=0.2, between_class=0.2, cutmix=0.2, energy_mixup=0.2)
+    config = train_config(epochs=5, ema_decay=0.9, schedule="onecycle", **how)
     data = make_data(n_selection=6)
-    whole = train(tmp_path / "whole", config, data, augment=augment)
+    whole = train(tmp_path / "whole", config, data, augment=augment, mix=mix)
 
     reads = 0
 
@@ -231,16 +235,16 @@ def test_a_resumed_training_gives_the_very_same_weights(tmp_path: Path, stop_aft
 
     broken = TrainingData(read, data.labels, data.train, data.selection, N_CLASSES, 100)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "broken", config, broken, augment=augment)
+        train(tmp_path / "broken", config, broken, augment=augment, mix=mix)
     assert len(history(tmp_path / "broken")) == stop_after
     torch.manual_seed(99)
-    assert same(train(tmp_path / "broken", config, data, augment=augment), whole)
+    assert same(train(tmp_path / "broken", config, data, augment=augment, mix=mix), whole)
     assert len(history(tmp_path / "broken")) == 5
 
 
 def test_one_seed_gives_one_model(tmp_path: Path) -> None:
-    augment = AugmentConfig(**NO_AUGMENT | {"roll": 1.0, "mixup": 1.0})
-    found = [train(tmp_path / name, train_config(), augment=augment) for name in ("a", "b")]
+    augment = AugmentConfig(**NO_AUGMENT | {"roll": 1.0})
+    found = [train(tmp_path / name, train_config(), augment=augment, mix=MixConfig()) for name in ("a", "b")]
     assert same(*found)
 
 
@@ -283,3 +287,68 @@ def test_a_last_step_under_half_the_size_is_left_out(tmp_path: Path) -> None:
         part = TrainingData(read, data.labels, data.train[:n_clips], data.selection, N_CLASSES, 100)
         train(tmp_path / str(n_clips), train_config(epochs=1, batch_size=16), part)
         assert seen == expected
+
+
+class Hungry(Linear):
+    """Runs out of memory where it gets more clips than fit."""
+
+    def __init__(self, room: int, error: Exception, after: int = 0) -> None:
+        super().__init__()
+        self.room, self.error, self.after = room, error, after
+        self.seen: list[int] = []
+
+    def forward_features(self, features: Tensor) -> Tensor:
+        self.seen.append(len(features))
+        if self.training and len(features) > self.room and len(self.seen) > self.after:
+            raise self.error
+        return super().forward_features(features)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:125] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize("after", [0, 5])
+def test_out_of_memory_is_survived_with_the_same_steps_and_weights(
+    tmp_path: Path, error: Exception, after: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    model = Hungry(3, error, after)
+    torch.manual_seed(0)
+    roomy = Linear()
+    model.load_state_dict(roomy.state_dict())
+    steps: list[str] = []
+    hook = register_optimizer_step_pre_hook(lambda *_: steps.append("step"))
+    try:
+        expected = train(tmp_path / "roomy", train_config(), model=roomy)
+        n_steps = len(steps)
+        found = train(tmp_path / "tight", train_config(), model=model)
+    finally:
+        hook.remove()
+    assert len(steps) == 2 * n_steps == 24
+    assert max(model.seen[after + 2 :]) <= 3  # 8, then 4, then 2 for ever after
+    for ours, theirs in zip(found.state_dict().values(), expected.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    said = capsys.readouterr().err
+    assert "out of memory with 8 clips at a time; going on from the same step with 4 and 2 accumulations" in said
+    assert "with 2 and 4 accumulations" in said
+
+
+def test_the_smaller_micro_batch_outlives_a_restart(tmp_path: Path) -> None:
+    train(tmp_path, train_config(epochs=1), model=Hungry(3, OUT_OF_MEMORY[0]))
+    again = Hungry(3, OUT_OF_MEMORY[0])
+    train(tmp_path, train_config(epochs=2), model=again)
+    assert max(again.seen) <= 3
+
+
+def test_one_clip_too_many_for_the_memory_ends_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(WorkError, match=r"Out of memory with 1 clips.*--train\.checkpointing"):
+        train(tmp_path, train_config(), model=Hungry(0, OUT_OF_MEMORY[0]))
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(tmp_path, train_config(), model=Hungry(3, RuntimeError("mat1 and mat2 shapes cannot be multiplied")))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch.optim.swa_utils import AveragedModel
 
 from esc_ensemble.config import TrainConfig
 from esc_ensemble.training.optim import (
@@ -129,3 +130,27 @@ def test_averaged_weights_are_a_copy() -> None:
     before = average.weights["weight"].clone()
     set_weights(model, 5.0)
     assert torch.equal(average.weights["weight"], before)
+
+
+def test_sgd_is_torchs_nesterov_and_spares_vectors_from_decay() -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = build_optimizer(model, config(optimizer="sgd", learning_rate=0.1, momentum=0.8, weight_decay=0.5))
+    assert isinstance(optimizer, torch.optim.SGD)
+    matrices, vectors = optimizer.param_groups
+    assert matrices["nesterov"]
+    assert (matrices["momentum"], matrices["weight_decay"], vectors["weight_decay"]) == (0.8, 0.5, 0.0)
+    assert [p.ndim for p in matrices["params"]] == [2]
+    assert [p.ndim for p in vectors["params"]] == [1]
+    assert not build_optimizer(model, config(optimizer="sgd", momentum=0.0)).param_groups[0]["nesterov"]
+
+
+def test_even_updates_give_the_plain_mean_of_what_they_saw_like_torchs_swa() -> None:
+    model = torch.nn.Linear(3, 2)
+    average, swa = AveragedWeights(model, 0.99), AveragedModel(model)
+    for number in range(7):
+        torch.manual_seed(number)
+        torch.nn.init.normal_(model.weight)
+        average.update(model, even=number >= 3)
+        if number >= 3:
+            swa.update_parameters(model)
+    torch.testing.assert_close(average.weights["weight"], swa.state_dict()["module.weight"])

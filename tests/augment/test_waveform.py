@@ -8,14 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esc_ensemble import augment
-from esc_ensemble.augment import augment_waveform, mix_pairs
+from esc_ensemble.augment import waveform as augment
+from esc_ensemble.augment.waveform import augment_waveform as augment_at_rate
 from esc_ensemble.config import AugmentConfig
 from tests.tiny import NO_AUGMENT
 
 
 def only(**values: Any) -> AugmentConfig:
     return AugmentConfig(**NO_AUGMENT | values)
+
+
+def augment_waveform(waves: torch.Tensor, config: AugmentConfig, sample_rate: int = 16000) -> torch.Tensor:
+    return augment_at_rate(waves, config, sample_rate)
 
 
 @pytest.fixture(autouse=True)
@@ -123,36 +127,79 @@ def test_the_shortest_crop_is_one_sample() -> None:
     assert torch.isfinite(found).all()
 
 
-@given(st.integers(1, 8), st.integers(2, 6), st.floats(0.05, 5.0), st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
-def test_mixup_is_a_convex_sum_at_one_ratio_for_clip_and_target(
-    n_clips: int, n_classes: int, alpha: float, seed: int
+@pytest.mark.parametrize("semitones", [-7.0, -2.0, 0.0, 3.0, 7.0])
+def test_pitch_moves_the_frequency_of_a_sine_and_keeps_its_length(
+    monkeypatch: pytest.MonkeyPatch, semitones: float
 ) -> None:
-    torch.manual_seed(seed)
-    targets = torch.eye(n_classes)[torch.arange(n_clips) % n_classes]
-    clips = torch.eye(n_clips)  # which clip went in, and with which share
-    mixed, mixed_targets = mix_pairs(clips[:, None, None, :], targets, only(mixup=1.0, mixup_alpha=alpha))
-    shares = mixed[:, 0, 0]
-    torch.testing.assert_close(shares.sum(dim=1), torch.ones(n_clips))
-    assert (shares >= -1e-6).all()
-    assert ((shares > 1e-6).sum(dim=1) <= 2).all()
-    torch.testing.assert_close(mixed_targets, shares @ targets)
-    torch.testing.assert_close(mixed_targets.sum(dim=1), torch.ones(n_clips))
+    real = augment._uniform
+    monkeypatch.setattr(
+        augment,
+        "_uniform",
+        lambda like, low, high: real(like, low, high) if low == 0.0 else torch.full((len(like), 1), semitones),
+    )
+    time = torch.arange(32000) / 16000
+    sine = torch.sin(2 * np.pi * 500 * time)[None]
+    found = augment_waveform(sine, only(pitch=1.0, pitch_semitones=7.0))
+    assert found.shape == sine.shape
+    # Grains put side lines 17 Hz and less around the tone: its energy lies close by.
+    power = torch.fft.rfft(found * torch.hann_window(32000)).abs().square()[0]
+    frequency = torch.fft.rfftfreq(32000, 1 / 16000)
+    centre = float((power * frequency).sum() / power.sum())
+    assert centre == pytest.approx(500 * 2 ** (semitones / 12), rel=0.03)
 
 
-def test_mixup_draws_a_ratio_for_each_clip_from_the_beta_distribution() -> None:
-    targets = torch.eye(4000)
-    _, mixed = mix_pairs(torch.zeros(4000, 1), targets, only(mixup=1.0, mixup_alpha=0.4))
-    own = mixed.diagonal()
-    assert own.mean().item() == pytest.approx(0.5, abs=0.03)
-    assert own.var().item() == pytest.approx(0.25 / (2 * 0.4 + 1), abs=0.01)
+def test_pitch_of_0_semitones_is_the_clip_delayed_by_at_most_a_grain() -> None:
+    # Two copies of a periodic signal, half a grain (480 samples) apart, are one and the same.
+    wave = torch.sin(2 * np.pi * 100 * torch.arange(16000) / 16000)[None].repeat(8, 1)
+    found = augment_waveform(wave, only(pitch=1.0, pitch_semitones=0.0))
+    assert (found.abs().amax(dim=1) > 0.99).all()
 
 
-def test_mixup_0_changes_nothing() -> None:
-    features, targets = torch.randn(4, 2, 3, 5), torch.eye(4)
-    found = mix_pairs(features, targets, only(mixup=0.0))
-    assert found[0] is features
-    assert found[1] is targets
+def test_clips_that_no_pitch_is_drawn_for_stay_exact() -> None:
+    waves = torch.randn(200, 400)
+    found = augment_waveform(waves, only(pitch=0.5))
+    same = (found == waves).all(dim=1)
+    assert 60 < same.sum() < 140
+
+
+def test_segment_gain_changes_one_stretch_by_one_factor() -> None:
+    found = augment_waveform(torch.ones(300, 1000), only(segment_gain=1.0, segment_gain_db=12.0))
+    for clip in found:
+        changed = (clip != 1.0).nonzero().squeeze(1)
+        if len(changed):
+            assert len(changed) == changed[-1] - changed[0] + 1
+            assert clip[changed].std(correction=0) < 1e-6
+    decibel = 20 * torch.log10(found)
+    assert decibel.abs().max() <= 12.001
+    assert decibel.abs().max() > 11
+
+
+def test_blank_silences_a_stretch_no_longer_than_it_may() -> None:
+    found = augment_waveform(torch.ones(300, 4000), only(blank=1.0, blank_seconds=0.1), sample_rate=8000)
+    silent = (found == 0.0).sum(dim=1)
+    assert silent.max() <= 800
+    assert silent.max() > 700
+    for clip in found:
+        place = (clip == 0.0).nonzero().squeeze(1)
+        assert not len(place) or len(place) == place[-1] - place[0] + 1
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_noise_has_the_colour_asked_for(exponent: float) -> None:
+    silence = torch.full((40, 32000), 1e-3)
+    colour = only(noise=1.0, noise_snr_db=(0.0, 0.0), noise_colour=(exponent, exponent))
+    noise = augment_waveform(silence, colour) - silence
+    power = torch.fft.rfft(noise).abs().square().mean(dim=0)
+    octaves = [power[2**n : 2 ** (n + 1)].mean().log2().item() for n in range(4, 13)]
+    assert np.polyfit(range(4, 13), octaves, 1)[0] == pytest.approx(-exponent, abs=0.05)
+    ratio = silence.square().mean(dim=1) / noise.square().mean(dim=1)
+    torch.testing.assert_close(ratio, torch.ones(40), rtol=0.05, atol=0)
+
+
+def test_every_change_together_stays_finite_also_on_silence() -> None:
+    config = AugmentConfig(**dict.fromkeys(NO_AUGMENT, 1.0))
+    assert torch.isfinite(augment_waveform(torch.zeros(4, 3000), config)).all()
+    assert torch.isfinite(augment_waveform(torch.randn(4, 3000), config)).all()
 
 
 def test_one_seed_gives_one_result() -> None:
@@ -160,7 +207,5 @@ def test_one_seed_gives_one_result() -> None:
     waves, found = torch.randn(6, 500), []
     for _ in range(2):
         torch.manual_seed(3)
-        found.append(mix_pairs(augment_waveform(waves, config), torch.eye(6), config))
-    assert torch.equal(found[0][0], found[1][0])
-    assert torch.equal(found[0][1], found[1][1])
-    assert not torch.equal(found[0][0], augment_waveform(waves, config))
+        found.append(augment_waveform(waves, config))
+    assert torch.equal(found[0], found[1])

@@ -1,0 +1,90 @@
+"""Work in other processes that end with this one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from esc_ensemble.errors import EscError, WorkError
+
+
+def can_spawn() -> bool:
+    """Whether a new process could start: it imports the main module again, and a piped script has none."""
+    main_file = getattr(sys.modules["__main__"], "__file__", None)
+    return main_file is None or Path(main_file).exists()
+
+
+def follow_parent() -> None:
+    """Leaves Ctrl-C to the parent, which ends its workers, and ends with a parent that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def run_together(work: Callable[..., None], shares: Sequence[tuple[Any, ...]]) -> None:
+    """Calls `work(*share)` for each share at once, each in a fresh process; the first failure ends the others.
+
+    Args:
+        work: a function at the top of its module.
+        shares: the arguments of each call.
+
+    Raises:
+        EscError: what the work raised.
+        WorkError: a process died, or failed in an unforeseen way.
+    """
+    # Spawned, not forked: a fork of a process with running threads (torch, the progress bar) may hang.
+    context = multiprocessing.get_context("spawn")
+    running: dict[Connection, multiprocessing.context.SpawnProcess] = {}
+    try:
+        for share in shares:
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_run, args=(theirs, work, share), daemon=True)
+            process.start()
+            theirs.close()
+            running[ours] = process
+        while running:
+            for connection in wait(list(running)):
+                assert isinstance(connection, Connection)
+                failure = _receive(connection)
+                if failure is not None:
+                    raise failure
+                running.pop(connection).join()
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.join()
+
+
+def _run(connection: Connection, work: Callable[..., None], share: tuple[Any, ...]) -> None:
+    follow_parent()
+    try:
+        work(*share)
+        connection.send(None)
+    except EscError as error:
+        connection.send(error)
+    except BaseException:  # noqa: BLE001 - what it was reaches the user as text
+        connection.send(WorkError(f"A process failed:\n{traceback.format_exc()}"))
+
+
+def _receive(connection: Connection) -> EscError | None:
+    try:
+        failure = connection.recv()
+    except EOFError:
+        return WorkError("A process was killed; most often the memory ran out. Try fewer at once.")
+    assert failure is None or isinstance(failure, EscError)
+    return failure

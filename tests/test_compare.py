@@ -1,0 +1,113 @@
+"""Controlled comparisons."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from esc_ensemble.__main__ import main
+from esc_ensemble.compare import BASE, judge, plan, plot
+from esc_ensemble.config import TrainAConfig
+from esc_ensemble.errors import ConfigError
+from esc_ensemble.logits import RunLogits, read_run
+from tests.conftest import Made
+from tests.tiny import SETTINGS, write_config
+
+
+def test_a_plan_is_the_base_and_single_changes_of_it_for_every_seed() -> None:
+    changes = {"no mixup": {"mix": {"mixup": 0.0}}, "short": {"train": {"epochs": 1}}}
+    found = plan(TrainAConfig, SETTINGS, changes, (0, 5))
+    assert list(found) == [BASE, "no mixup", "short"]
+    assert [[config.seed for config in configs] for configs in found.values()] == [[0, 5]] * 3
+    assert [configs[0].mix.mixup for configs in found.values()] == [1.0, 0.0, 1.0]
+    assert [configs[0].train.epochs for configs in found.values()] == [2, 2, 1]
+    assert found["no mixup"][0].data == found[BASE][0].data
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x": 3}, "must be a group of settings"),
+        ({"x": {}}, "must be a group of settings"),
+        ({"x": {"mix": {"mixup": 1.0}}}, "changes nothing"),
+        ({"x": {"mix": {"mixxup": 1.0}}}, 'The change "x".*mixxup'),
+        ({"a b": {"mix": {"mixup": 0.1}}, "a-b": {"mix": {"mixup": 0.2}}}, "same folder"),
+        ({"x": {"seed": 3}}, "seeds are given with --seeds"),
+        ({"Base": {"mix": {"mixup": 0.0}}}, "same folder"),
+    ],
+)
+def test_changes_that_cannot_be_compared_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        plan(TrainAConfig, SETTINGS, changes, (0,))
+
+
+def right(run: RunLogits, part: np.ndarray) -> RunLogits:
+    """The run with the clips of `part` surely right and all others surely wrong."""
+    labels = np.where(part, run.labels, (run.labels + 1) % len(run.class_names))
+    logits = 20.0 * np.eye(len(run.class_names), dtype=np.float32)[labels]
+    return replace(run, logits=np.repeat(logits[None], len(run.shifts), axis=0))
+
+
+def test_differences_are_paired_clip_by_clip_and_resampled_by_source(made: Made) -> None:
+    run = read_run(made.runs[0])
+    number = np.arange(len(run.labels))
+    base, better = right(run, number % 2 == 0), right(run, number % 4 != 3)
+    row = judge("better", [better, better], [base, base])
+    assert row.top1 == pytest.approx(0.75, abs=0.02)
+    assert row.top1_gain == pytest.approx(0.25, abs=0.02)
+    assert row.top1_interval[0] < row.top1_gain < row.top1_interval[1]
+    assert row.log_loss_gain < 0
+    assert row.seed_std == 0.0
+    same = judge("same", [base], [base])
+    assert (same.top1_gain, same.top1_interval, same.log_loss_interval) == (0.0, (0.0, 0.0), (0.0, 0.0))
+
+
+def test_the_spread_over_seeds_is_told(made: Made) -> None:
+    run = read_run(made.runs[0])
+    number = np.arange(len(run.labels))
+    row = judge("x", [right(run, number >= 0), right(run, number < 0)], [run, run])
+    assert (row.top1, row.seed_std) == (0.5, 0.5)
+
+
+def test_the_command_trains_compares_and_resumes(
+    synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("no mixup:\n  mix: {mixup: 0.0}\n")
+    command = [
+        *("compare", str(changes), "--data", str(synthetic_dir), "--config", str(write_config(tmp_path / "c.yaml"))),
+        *("--runs", str(tmp_path / "runs"), "--fold", "1,2", "--cache", str(shared_cache_dir), "--json"),
+    ]
+    assert main(command) == 0
+    printed = json.loads(capsys.readouterr().out)
+    folder = tmp_path / "runs" / "compare"
+    assert [row["name"] for row in printed] == [BASE, "no mixup"]
+    assert printed[1]["top1_gain"] == pytest.approx(printed[1]["top1"] - printed[0]["top1"])
+    assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+    with (folder / "compare.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[1]["log_loss_gain_low"]) <= float(rows[1]["log_loss_gain"])
+    assert (folder / "no-mixup-seed0" / "fold-2" / "logits.npz").exists()
+
+    changes.write_text(changes.read_text() + "one epoch:\n  train: {epochs: 1}\n")
+    assert main(command) == 0
+    out = capsys.readouterr()
+    assert json.loads(out.out)[:2] == printed
+    assert "base-seed0 fold 1: done already" in out.err
+    assert main(command[:-1]) == 0
+    table = capsys.readouterr().out
+    assert "no mixup" in table
+    assert "compare.png" in table
+
+
+def test_a_plot_of_many_long_names_is_drawn(made: Made, tmp_path: Path) -> None:
+    run = read_run(made.runs[0])
+    row = judge(BASE, [run], [run])
+    plot(tmp_path / "plot.png", [row, *(replace(row, name=f"a rather long name of a change {n}") for n in range(20))])
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
