@@ -11,7 +11,7 @@ import pytest
 
 from esc_ensemble import quickstart
 from esc_ensemble.__main__ import main
-from esc_ensemble.config import BlendConfig
+from esc_ensemble.config import BlendConfig, TrainAConfig
 from esc_ensemble.data.catalog import load_catalog
 from esc_ensemble.export.onnx import Parity
 from esc_ensemble.settings import merge
@@ -30,7 +30,9 @@ def small(monkeypatch: pytest.MonkeyPatch, exported: Exported) -> None:
         return out, Parity(len(clips), 0.0, True)
 
     monkeypatch.setattr(quickstart, "export_onnx", copy)
-    monkeypatch.setattr(quickstart, "SETTINGS", merge(SETTINGS, {"model": {"widths": [4]}}))
+    shared = {name: group for name, group in SETTINGS.items() if name != "model"}
+    monkeypatch.setattr(quickstart, "SETTINGS", merge(shared, {"frontend": {"n_mels": 40}}))
+    monkeypatch.setitem(quickstart.MEMBERS, "a", (TrainAConfig, {"model": {"widths": [4]}}))
     monkeypatch.setattr(quickstart, "BlendConfig", lambda **values: BlendConfig(trials=5, bootstrap=20, **values))
     monkeypatch.setattr(quickstart, "FEWEST_EPOCHS", 1)
     monkeypatch.setattr(quickstart, "MOST_EPOCHS", 1)
