@@ -184,8 +184,8 @@ class BcResNetConfig(Settings):
 
     name: Literal["bc_resnet"] = "bc_resnet"
     """BC-ResNet as published (Kim 2021)."""
-    scale: Annotated[float, Field(ge=1.0, le=8.0)] = 8.0
-    """Width: 8 is BC-ResNet-8, with 64 channels in its first stage; 1 is the smallest published."""
+    scale: Annotated[float, Field(ge=1.0, le=8.0)] = 3.0
+    """Width: 8 is BC-ResNet-8, with 64 channels in its first stage and for a GPU; 1 is the smallest published."""
     subbands: Positive = 5
     """Groups of neighbouring bands that are normalised on their own."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
@@ -294,6 +294,9 @@ class TrainAProConfig(TrainerConfig):
 
     frontend: FrontendConfig = FrontendConfig(n_mels=40)
     """Waveforms to features."""
+    # Depthwise convolutions are faster on contiguous maps on a CPU.
+    train: TrainConfig = TrainConfig(epochs=80, ema_decay=0.995, channels_last=False)
+    """The training."""
     model: BcResNetConfig = BcResNetConfig()
     """The network."""
 

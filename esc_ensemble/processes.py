@@ -85,6 +85,6 @@ def _receive(connection: Connection) -> EscError | None:
     try:
         failure = connection.recv()
     except EOFError:
-        return WorkError("A process was killed; most often the memory ran out. Try fewer at once.")
+        return WorkError("A process was killed; most often the memory ran out. Try fewer at once (--parallel-folds).")
     assert failure is None or isinstance(failure, EscError)
     return failure

@@ -74,11 +74,21 @@ def build(kind: type[S], values: dict[str, Any], origin: str) -> S:
         ConfigError: all unknown keys and bad values, each by its dotted name, with the nearest right key.
     """
     try:
-        settings = kind.model_validate(values)
+        settings = kind.model_validate(_with_own_defaults(kind, values))
     except ValidationError as error:
         raise ConfigError(list_problems(f"{origin} cannot be used:", explain(kind, error))) from error
     check(settings, origin)
     return settings
+
+
+def _with_own_defaults(kind: type[Settings], values: dict[str, Any]) -> dict[str, Any]:
+    """Puts in what `kind` sets for a group otherwise than the group's class does: naming one key keeps the rest."""
+    filled = dict(values)
+    for name, field in kind.model_fields.items():
+        if isinstance(field.default, Settings) and isinstance(filled.get(name), dict):
+            own = merge(field.default.model_dump(exclude_unset=True), filled[name])
+            filled[name] = _with_own_defaults(type(field.default), own)
+    return filled
 
 
 def check(settings: Settings, origin: str) -> None:

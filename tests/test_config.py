@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esc_ensemble.config import COMMANDS, TrainAConfig
+from esc_ensemble.config import COMMANDS, TrainAConfig, TrainAProConfig
 from esc_ensemble.errors import ConfigError
 from esc_ensemble.settings import Settings, build, check, config_hash, merge, read_yaml, to_yaml
 
@@ -33,6 +33,14 @@ def test_every_setting_is_documented(kind: type[Settings]) -> None:
         assert field.description, name
         if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
             test_every_setting_is_documented(field.annotation)
+
+
+def test_a_group_named_in_part_keeps_what_its_command_sets_in_it() -> None:
+    found = build(TrainAProConfig, {"frontend": {"hop": 320}, "train": {"epochs": 3}}, "it")
+    assert (found.frontend.hop, found.frontend.n_mels) == (320, TrainAProConfig().frontend.n_mels)
+    assert (found.train.epochs, found.train.channels_last) == (3, TrainAProConfig().train.channels_last)
+    assert build(TrainAProConfig, {"frontend": {"n_mels": 80}}, "it").frontend.n_mels == 80
+    assert build(TrainAConfig, {"frontend": {"hop": 320}}, "it").frontend.n_mels == TrainAConfig().frontend.n_mels
 
 
 # --- there and back
