@@ -23,12 +23,23 @@ class DataConfig(Settings):
     """Rate in Hz that every clip is resampled to."""
     clip_seconds: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
     """Length in seconds that every clip is fitted to."""
+    window_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    """Training hears a random stretch this long, each time shift the middle (multi-crop); 0 hears the whole clip."""
     fit: Literal["tile", "pad"] = "tile"
     """Short clips are repeated (tile) or followed by zeros (pad); long ones keep their middle."""
     trim_db: Annotated[float, Field(ge=0.0)] = 60.0
     """Silence at both ends this many dB below the clip's peak is cut before fitting; 0 keeps it."""
     selection_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Part of the other folds, split off by source, for early stopping and temperature; 0 trains on all."""
+
+    @property
+    def heard_seconds(self) -> float:
+        """How much of a clip the network hears at once."""
+        return self.window_seconds or self.clip_seconds
+
+    def conflicts(self) -> Iterator[str]:
+        if self.window_seconds > self.clip_seconds:
+            yield f"window_seconds {self.window_seconds} must not be longer than clip_seconds {self.clip_seconds}"
 
 
 class PcenConfig(Settings):
@@ -259,16 +270,17 @@ class TrainerConfig(Settings):
 
     @property
     def n_frames(self) -> int:
-        """Number of frames L that the front end makes of a clip."""
-        return 1 + (round(self.data.clip_seconds * self.data.sample_rate) - self.frontend.n_fft) // self.frontend.hop
+        """Number of frames L that the front end makes of what is heard at once."""
+        return 1 + (round(self.data.heard_seconds * self.data.sample_rate) - self.frontend.n_fft) // self.frontend.hop
 
     def conflicts(self) -> Iterator[str]:
         if 0.0 not in self.shift_seconds or len(set(self.shift_seconds)) != len(self.shift_seconds):
             yield f"shift_seconds {self.shift_seconds} must hold 0.0 and no shift twice"
         if self.frontend.f_max > self.data.sample_rate / 2:
             yield f"frontend.f_max {self.frontend.f_max} is above half of sample_rate {self.data.sample_rate}"
-        if self.frontend.n_fft > self.data.clip_seconds * self.data.sample_rate:
-            yield f"data.clip_seconds {self.data.clip_seconds} is shorter than one frame of frontend.n_fft"
+        if self.frontend.n_fft > self.data.heard_seconds * self.data.sample_rate:
+            heard = "window_seconds" if self.data.window_seconds else "clip_seconds"
+            yield f"data.{heard} {self.data.heard_seconds} is shorter than one frame of frontend.n_fft"
         if self.data.selection_fraction == 0.0 and (self.train.patience or self.train.schedule == "plateau"):
             yield "train.patience and plateau need a selection split: set data.selection_fraction, say 0.15"
 

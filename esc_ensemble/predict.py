@@ -16,9 +16,35 @@ def to_waveform(samples: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(samples).to(device, non_blocking=True).float() * INT16_SCALE
 
 
-def shift_waveform(waveform: Tensor, shift_seconds: Sequence[float], sample_rate: int) -> Tensor:
-    """Gives every cyclic time shift of each clip: (B, T) -> (S, B, T); a positive shift is later."""
-    return torch.stack([waveform.roll(round(shift * sample_rate), dims=1) for shift in shift_seconds])
+def shift_waveform(
+    waveform: Tensor, shift_seconds: Sequence[float], sample_rate: int, window_seconds: float = 0.0
+) -> Tensor:
+    """Gives what is heard of each clip at every cyclic time shift; a positive shift is later.
+
+    Args:
+        waveform: (B, T).
+        shift_seconds: S shifts.
+        sample_rate: in Hz.
+        window_seconds: length W of the stretch in the middle that is heard; 0 hears all.
+
+    Returns:
+        (S, B, W), or (S, B, T) without a window.
+    """
+    n_window = round(window_seconds * sample_rate)
+    shifted = [waveform.roll(round(shift * sample_rate), dims=1) for shift in shift_seconds]
+    return torch.stack([middle(each, n_window) for each in shifted])
+
+
+def middle(waveform: Tensor, n_window: int) -> Tensor:
+    """Gives the middle W samples of (B, T), a shorter clip being repeated in a circle; 0 gives all.
+
+    A gather, since an exported graph needs to know its length.
+    """
+    if not n_window:
+        return waveform
+    n_samples = waveform.shape[1]
+    place = torch.arange(n_window, device=waveform.device) + (n_samples - n_window) // 2
+    return waveform.index_select(1, place % n_samples)
 
 
 @torch.inference_mode()
@@ -31,6 +57,7 @@ def predict_logits(
     sample_rate: int,
     n_classes: int,
     device: torch.device,
+    window_seconds: float = 0.0,
     batch_size: int = 16,
 ) -> np.ndarray:
     """Computes logits (S, N, C) float32 of the clips in `index`, in full precision.
@@ -43,13 +70,15 @@ def predict_logits(
         sample_rate: of the waveforms, in Hz.
         n_classes: C, for the shape where there is no clip.
         device: where the model is.
+        window_seconds: length of the stretch in the middle that each shift hears; 0 hears all.
         batch_size: clips at a time; each makes S waveforms.
     """
     model.eval()
     logits = np.empty((len(shift_seconds), len(index), n_classes), dtype=np.float32)
     for start in range(0, len(index), batch_size):
         chosen = index[start : start + batch_size]
-        shifted = shift_waveform(to_waveform(read_batch(chosen), device), shift_seconds, sample_rate)
+        waveform = to_waveform(read_batch(chosen), device)
+        shifted = shift_waveform(waveform, shift_seconds, sample_rate, window_seconds)
         n_shifts, batch, n_samples = shifted.shape
         part = model(shifted.view(n_shifts * batch, n_samples))  # (S·B, T) -> (S·B, C)
         logits[:, start : start + batch] = part.float().view(n_shifts, batch, -1).cpu().numpy()

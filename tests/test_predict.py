@@ -47,6 +47,14 @@ def test_a_positive_shift_is_later_and_shifts_are_cyclic() -> None:
         np.testing.assert_array_equal(row, np.roll(np.arange(10), n_samples))
 
 
+def test_a_window_is_the_middle_of_the_shifted_clip() -> None:
+    waves = torch.arange(10.0)[None]
+    found = shift_waveform(waves, (-0.2, 0.0, 0.3), 10, window_seconds=0.4)
+    assert found[:, 0].tolist() == [[5, 6, 7, 8], [3, 4, 5, 6], [0, 1, 2, 3]]
+    shorter = shift_waveform(waves, (0.0,), 10, window_seconds=1.4)
+    assert shorter[0, 0].tolist() == [8, 9, *range(10), 0, 1]
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
 def test_logits_stand_by_shift_then_clip_whatever_the_batch_size(batch_size: int) -> None:
     index, shifts = [4, 0, 6, 2, 1], (-0.5, 0.0, 1.2)

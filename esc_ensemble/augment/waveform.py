@@ -40,6 +40,14 @@ def augment_waveform(waveform: Tensor, config: AugmentConfig, sample_rate: int) 
     return waveform
 
 
+def random_window(waveform: Tensor, n_window: int) -> Tensor:
+    """Cuts a random stretch of `n_window` samples out of each clip: (B, T) -> (B, W); 0 leaves all."""
+    if not n_window or n_window >= waveform.shape[1]:
+        return waveform
+    start = (_uniform(waveform, 0.0, 1.0) * (waveform.shape[1] - n_window + 1)).long()  # (B, 1)
+    return waveform.gather(1, start + torch.arange(n_window, device=waveform.device))
+
+
 def _roll(waveform: Tensor, probability: float) -> Tensor:
     """Cyclic shift by any number of samples."""
     n_samples = waveform.shape[1]

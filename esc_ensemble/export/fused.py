@@ -16,6 +16,7 @@ from esc_ensemble.errors import ModelFileError, list_problems
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.models.checkpoint import load_checkpoint
 from esc_ensemble.models.registry import ModelSpec
+from esc_ensemble.predict import middle
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class FusedBlend(nn.Module):
 
     For every part: logits of each shift, divided by its temperature, log softmax, mean over shifts; then the
     weighted mean over parts and a softmax, as `esc_ensemble.blend.combine.blend_probabilities` has it.
-    Parts with the same front end and shifts share one computation of the features.
+    Parts with the same front end, shifts and window share one computation of the features.
     """
 
     def __init__(self, parts: Sequence[Part], combiner: str) -> None:
@@ -45,12 +46,13 @@ class FusedBlend(nn.Module):
         self.models = nn.ModuleList([part.model for part in parts])
         self.temperatures = [part.temperature for part in parts]
         self.weights = [part.weight for part in parts]
-        self.groups: list[tuple[tuple[int, ...], list[int]]] = _group(parts)
+        self.groups = _group(parts)
 
     def forward(self, waveform: Tensor) -> Tensor:
         blended: Tensor | None = None
-        for shifts, members in self.groups:
-            shifted = torch.cat([waveform.roll(shift, dims=1) for shift in shifts])  # (B, T) -> (S·B, T)
+        for shifts, n_window, members in self.groups:
+            # (B, T) -> (S·B, T), or as many samples as the window has
+            shifted = torch.cat([middle(waveform.roll(shift, dims=1), n_window) for shift in shifts])
             features = self._model(members[0]).frontend(shifted)
             for member in members:
                 share = self.weights[member] * self._evidence(member, features, len(shifts))
@@ -112,15 +114,16 @@ def _check_parts(parts: Sequence[Part], class_names: tuple[str, ...]) -> None:
 
 
 def _heard(data: DataConfig) -> dict[str, Any]:
-    return data.model_dump(exclude={"selection_fraction"})
+    return data.model_dump(exclude={"selection_fraction", "window_seconds"})
 
 
-def _group(parts: Sequence[Part]) -> list[tuple[tuple[int, ...], list[int]]]:
-    """Parts by front end and shifts: (shifts in samples, numbers of the parts)."""
-    groups: dict[str, tuple[tuple[int, ...], list[int]]] = {}
+def _group(parts: Sequence[Part]) -> list[tuple[tuple[int, ...], int, list[int]]]:
+    """Parts by front end, shifts and window: (shifts in samples, window in samples, numbers of the parts)."""
+    groups: dict[str, tuple[tuple[int, ...], int, list[int]]] = {}
     for number, part in enumerate(parts):
         shifts = tuple(round(seconds * part.spec.data.sample_rate) for seconds in part.shift_seconds)
         learned = number if any(True for _ in part.model.frontend.parameters()) else None
-        key = json.dumps([part.spec.frontend.model_dump(mode="json"), shifts, learned])
-        groups.setdefault(key, (shifts, []))[1].append(number)
+        n_window = round(part.spec.data.window_seconds * part.spec.data.sample_rate)
+        key = json.dumps([part.spec.frontend.model_dump(mode="json"), shifts, n_window, learned])
+        groups.setdefault(key, (shifts, n_window, []))[2].append(number)
     return list(groups.values())

@@ -240,6 +240,7 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
         selection=split.selection,
         n_classes=len(trainer.catalog.class_names),
         sample_rate=config.data.sample_rate,
+        window_seconds=config.data.window_seconds,
     )
     seed = int(np.random.default_rng([config.seed, split.fold]).integers(2**31))
     torch.manual_seed(seed)
@@ -298,6 +299,7 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
             sample_rate=config.data.sample_rate,
             n_classes=len(catalog.class_names),
             device=trainer.accelerator.device,
+            window_seconds=config.data.window_seconds,
         )
         return LogitsPart(catalog.clip_ids[index], catalog.labels[index], logits, catalog.sources[index])
 

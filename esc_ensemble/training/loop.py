@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from esc_ensemble.augment.mixing import draw_mix, mix_features, mix_waveforms, mixed_loss
-from esc_ensemble.augment.waveform import augment_waveform
+from esc_ensemble.augment.waveform import augment_waveform, random_window
 from esc_ensemble.config import AugmentConfig, MixConfig, TrainConfig
 from esc_ensemble.errors import ModelFileError, WorkError
 from esc_ensemble.features.specaugment import bend_bands, spec_augment
@@ -55,6 +55,7 @@ class TrainingData:
     selection: np.ndarray
     n_classes: int
     sample_rate: int
+    window_seconds: float = 0.0
 
 
 @dataclass
@@ -78,18 +79,21 @@ class TrainingStep(nn.Module):
     A module of its own, so that autocast and data-parallel wrappers see one forward pass.
     """
 
-    def __init__(self, model: AudioClassifier, augment: AugmentConfig, mix: MixConfig, train: TrainConfig) -> None:
+    def __init__(
+        self, model: AudioClassifier, augment: AugmentConfig, mix: MixConfig, train: TrainConfig, n_window: int = 0
+    ) -> None:
         super().__init__()
         self.model = model
         self.augment = augment
         self.mix = mix
+        self.n_window = n_window
         self.label_smoothing = train.label_smoothing
         self.kl = train.loss == "kl"
         self.channels_last = train.channels_last
 
     def forward(self, waveform: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         model, mix = self.model, self.mix
-        waveform = augment_waveform(waveform, self.augment, model.sample_rate)
+        waveform = random_window(augment_waveform(waveform, self.augment, model.sample_rate), self.n_window)
         kind = draw_mix(mix)
         waveform, targets = mix_waveforms(waveform, targets, kind, mix, model.sample_rate)
         features = spec_augment(bend_bands(model.frontend(waveform), self.augment), self.augment)
@@ -137,8 +141,11 @@ def train_model(
     model.checkpointing = train.checkpointing
     memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
     model = model.to(accelerator.device).to(memory_format=memory_format)  # type: ignore[call-overload]
+    n_window = round(data.window_seconds * data.sample_rate)
     average = AveragedWeights(model, train.ema_decay)
-    step, optimizer = accelerator.prepare(TrainingStep(model, augment, mix, train), build_optimizer(model, train))
+    step, optimizer = accelerator.prepare(
+        TrainingStep(model, augment, mix, train, n_window), build_optimizer(model, train)
+    )
     training = _Training(model, step, optimizer, average, data, train, accelerator, folder, seed, title)
     state = _load_state(training)
     display = progress(title, train.epochs, "epochs", done=state.epoch)
@@ -303,6 +310,7 @@ def _score_selection(training: _Training) -> dict[str, float]:
         sample_rate=data.sample_rate,
         n_classes=data.n_classes,
         device=training.accelerator.device,
+        window_seconds=data.window_seconds,
     )[0]
     labels = data.labels[data.selection]
     scores = [log_loss(softmax(logits), labels), top_k_accuracy(logits, labels, 1)]

@@ -127,6 +127,15 @@ def test_the_shortest_crop_is_one_sample() -> None:
     assert torch.isfinite(found).all()
 
 
+def test_a_random_window_is_a_stretch_of_the_clip_anywhere_in_it() -> None:
+    found = augment.random_window(counting(1, 20).repeat(500, 1), 5)
+    assert torch.equal(found - found[:, :1], torch.arange(5.0).expand(500, 5))
+    assert set(found[:, 0].tolist()) == set(range(16))
+    waves = torch.randn(3, 20)
+    assert augment.random_window(waves, 0) is waves
+    assert augment.random_window(waves, 20) is waves
+
+
 @pytest.mark.parametrize("semitones", [-7.0, -2.0, 0.0, 3.0, 7.0])
 def test_pitch_moves_the_frequency_of_a_sine_and_keeps_its_length(
     monkeypatch: pytest.MonkeyPatch, semitones: float

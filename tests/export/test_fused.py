@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from esc_ensemble.blend.combine import blend_probabilities
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.errors import ModelFileError
 from esc_ensemble.export.fused import FusedBlend, Part, load_parts
+from esc_ensemble.export.onnx import _write_graph
 from esc_ensemble.export.source import read_source
 from esc_ensemble.models.checkpoint import load_checkpoint, save_checkpoint
 from esc_ensemble.models.registry import ModelSpec, build_model
@@ -41,7 +43,7 @@ def expected(parts: list[Part], waves: torch.Tensor, combiner: Any) -> np.ndarra
     """The formula of the blender on logits that each model gives by itself."""
     logits = []
     for item in parts:
-        shifted = shift_waveform(waves, item.shift_seconds, 8000)
+        shifted = shift_waveform(waves, item.shift_seconds, 8000, item.spec.data.window_seconds)
         logits.append(np.stack([item.model(rows).detach().numpy() for rows in shifted]))
     weights = np.array([item.weight for item in parts])
     return blend_probabilities(logits, [item.temperature for item in parts], weights, combiner)
@@ -64,6 +66,23 @@ def test_two_members_of_two_folds_give_the_blenders_probabilities(
     np.testing.assert_allclose(found, expected(parts, waveform(), combiner), atol=1e-6)
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-6)
     assert found.std(axis=0).max() > 1e-3
+
+
+def test_members_with_windows_of_their_own_hear_crops_also_in_a_graph(tmp_path: Path) -> None:
+    reference = {"name": "spec_cnn_reference", "widths": [8]}  # quick to export
+    parts = [
+        part(0, 0.5, 1.0, (-0.25, 0.0, 0.25), name="spec_cnn_reference", model=reference, data={"window_seconds": 0.5}),
+        part(1, 0.5, 1.0, (0.0,), name="spec_cnn_reference", model=reference),
+    ]
+    fused = FusedBlend(parts, "geometric").eval()
+    assert [n_window for _, n_window, _ in fused.groups] == [4000, 0]
+    _write_graph(fused, waveform(2), tmp_path / "crops.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "crops.onnx"), providers=["CPUExecutionProvider"])
+    for n_samples in (8000, 8001, 4000, 3000):  # the last is shorter than the window
+        waves = waveform(3, n_samples)
+        wanted = expected(parts, waves, "geometric")
+        np.testing.assert_allclose(fused(waves).detach().numpy(), wanted, atol=1e-6)
+        np.testing.assert_allclose(session.run(None, {"waveform": waves.numpy()})[0], wanted, atol=1e-5)
 
 
 def test_one_part_without_shifts_is_its_models_softmax() -> None:

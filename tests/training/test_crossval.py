@@ -16,6 +16,7 @@ import torch
 
 from esc_ensemble.__main__ import INTERRUPTED, main
 from esc_ensemble.config import TrainAConfig
+from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import Catalog, load_catalog, subset
 from esc_ensemble.data.splits import split_fold
 from esc_ensemble.errors import ConfigError, DataError, WorkError
@@ -23,6 +24,7 @@ from esc_ensemble.files import folder_lock
 from esc_ensemble.logits import read_logits
 from esc_ensemble.metrics import score, softmax
 from esc_ensemble.models.checkpoint import load_checkpoint
+from esc_ensemble.predict import shift_waveform, to_waveform
 from esc_ensemble.settings import build, read_yaml
 from esc_ensemble.training.crossval import train_run
 from tests.conftest import Made
@@ -204,6 +206,19 @@ def test_a_selection_split_fills_the_selection_logits(tmp_path: Path, catalog: C
     assert len(split.selection) > 0
     np.testing.assert_array_equal(fold.selection.sources, catalog.sources[split.selection])
     assert metrics["protocol"] == "selection split"
+
+
+def test_training_in_windows_stores_the_logits_of_crops(tmp_path: Path, catalog: Catalog) -> None:
+    config = tiny_config(data={"window_seconds": 0.5})
+    train_run(tmp_path / "run", config, catalog, folds=(1,), n_workers=1)
+    fold = read_logits(tmp_path / "run" / "fold-1" / "logits.npz")
+    model, spec = load_checkpoint(tmp_path / "run" / "fold-1")
+    assert spec.data.window_seconds == 0.5
+    cache, _ = build_cache(catalog, config.data)
+    waves = to_waveform(cache.batch(split_fold(catalog, 1, 0.0, 0).test), torch.device("cpu"))
+    with torch.inference_mode():
+        crops = [model(crop).numpy() for crop in shift_waveform(waves, config.shift_seconds, 8000, 0.5)]
+    np.testing.assert_allclose(fold.test.logits, np.stack(crops), atol=1e-5)
 
 
 def test_the_order_of_folds_and_what_was_drawn_before_do_not_matter(
