@@ -13,7 +13,7 @@ import soundfile
 
 from esc_ensemble import __version__
 from esc_ensemble.__main__ import main
-from esc_ensemble.config import COMMANDS, TrainAConfig
+from esc_ensemble.config import COMMANDS, TrainAConfig, TrainerConfig
 from esc_ensemble.errors import WorkError
 from esc_ensemble.settings import merge, read_yaml, to_yaml
 from esc_ensemble.training import crossval
@@ -191,16 +191,16 @@ def test_data_synth_says_where_the_set_is(tmp_path: Path, capsys: Capture) -> No
 # --- settings
 
 
-def resolved(monkeypatch: pytest.MonkeyPatch, synthetic_dir: Path, *arguments: object) -> TrainAConfig:
-    """The settings that `train-a` would train with."""
-    seen: list[TrainAConfig] = []
+def resolved(monkeypatch: pytest.MonkeyPatch, synthetic_dir: Path, *arguments: object, command: str = "train-a") -> Any:
+    """The settings that `command` would train with."""
+    seen: list[TrainerConfig] = []
 
-    def note(run_dir: Path, config: TrainAConfig, *_: Any, **__: Any) -> dict[str, Any]:
+    def note(run_dir: Path, config: TrainerConfig, *_: Any, **__: Any) -> dict[str, Any]:
         seen.append(config)
         return {}
 
     monkeypatch.setattr(crossval, "train_run", note)
-    assert main(["train-a", "--data", str(synthetic_dir), *map(str, arguments)]) == 0, arguments
+    assert main([command, "--data", str(synthetic_dir), *map(str, arguments)]) == 0, arguments
     return seen[0]
 
 
@@ -243,17 +243,23 @@ def as_flags(values: dict[str, Any]) -> list[str]:
     return flags
 
 
-def test_every_setting_can_be_given_as_a_flag(synthetic_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed = merge(
-        TrainAConfig().model_dump(mode="json"),
-        merge(
-            SETTINGS,
-            {"train": {"channels_last": False}, "frontend": {"pcen": {"learnable": True}, "channels": ["pcen"]}},
-        ),
-    )
-    found = resolved(monkeypatch, synthetic_dir, *as_flags(changed))
+@pytest.mark.parametrize(
+    ("command", "model"),
+    [("train-a", SETTINGS["model"]), ("train-a-pro", {"scale": 1.5, "subbands": 5, "dropout": 0.2})],
+)
+def test_every_setting_can_be_given_as_a_flag(
+    synthetic_dir: Path, monkeypatch: pytest.MonkeyPatch, command: str, model: dict[str, Any]
+) -> None:
+    default = COMMANDS[command]().model_dump(mode="json")
+    other: dict[str, Any] = {
+        "train": {"channels_last": not default["train"]["channels_last"]},
+        "frontend": {"n_mels": 40, "pcen": {"learnable": True}, "channels": ["pcen"]},
+        "model": default["model"] | model,
+    }
+    changed = merge(default, merge({**SETTINGS, "model": {}}, other))
+    found = resolved(monkeypatch, synthetic_dir, *as_flags(changed), command=command)
     assert found.model_dump(mode="json") == changed
-    assert found.model_fields_set == set(TrainAConfig.model_fields)
+    assert found.model_fields_set == set(COMMANDS[command].model_fields)
 
 
 def test_an_unknown_key_in_yaml_is_refused_with_the_nearest(

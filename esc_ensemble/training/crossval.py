@@ -209,6 +209,7 @@ def _check_same_run(trainer: Trainer, manifest: dict[str, Any]) -> None:
     path = run_dir / "config.yaml"
     old = build(type(trainer.config), read_yaml(path), str(path))
     problems = _differences(old.model_dump(), trainer.config.model_dump())
+    problems = problems or ["not by a key that both know: it is of another version of esc_ensemble"]
     raise ConfigError(
         list_problems(f"{run_dir} was trained with other settings:", problems, "Choose another name with --run.")
     )

@@ -139,6 +139,13 @@ def test_other_settings_in_the_same_folder_are_refused_key_by_key(run: Path, cat
     assert "--run" in message
 
 
+def test_a_run_of_another_version_is_refused_with_a_reason(run: Path, catalog: Catalog) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"config_hash": "of a key since gone"}))
+    with pytest.raises(ConfigError, match=r"another version of esc_ensemble[\s\S]*--run"):
+        again(run, catalog)
+
+
 def test_other_data_in_the_same_folder_is_refused(run: Path, catalog: Catalog) -> None:
     fewer = subset(catalog, range(1, len(catalog.clips)), [])
     with pytest.raises(ConfigError, match=r"other data.*--run"):
