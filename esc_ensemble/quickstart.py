@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
 }
 MEMBERS: dict[str, tuple[type[TrainerConfig], dict[str, Any]]] = {
     "a": (TrainAConfig, {"model": {"widths": [16, 32, 64, 96]}}),
-    "a-pro": (TrainAProConfig, {"model": {"scale": 1.0}}),
+    "a-pro": (TrainAProConfig, {"model": {"scale": 1.0}, "train": {"batch_size": 8}}),
 }
 
 
