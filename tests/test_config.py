@@ -8,11 +8,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esc_ensemble.compare import plan
 from esc_ensemble.config import COMMANDS, TrainAConfig, TrainAProConfig
 from esc_ensemble.errors import ConfigError
 from esc_ensemble.settings import Settings, build, check, config_hash, merge, read_yaml, to_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+COMPARISONS = sorted(CONFIGS.glob("compare-*.yaml"))
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -21,10 +23,16 @@ def test_the_files_in_configs_are_the_defaults(command: str) -> None:
     assert text == to_yaml(COMMANDS[command](), comments=True), f"esc-ens config {command} > configs/{command}.yaml"
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted({*CONFIGS.glob("*.yaml")} - {*COMPARISONS}), ids=lambda path: path.stem)
 def test_every_file_in_configs_can_be_used(path: Path) -> None:
     kind = COMMANDS[max((command for command in COMMANDS if path.stem.startswith(command)), key=len)]
     build(kind, read_yaml(path), str(path))
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_every_comparison_in_configs_can_be_run(path: Path) -> None:
+    changes = read_yaml(path)
+    assert list(plan(TrainAConfig, {}, changes, [0])) == ["base", *changes]
 
 
 @pytest.mark.parametrize("kind", list(COMMANDS.values()))
