@@ -115,6 +115,10 @@ class AugmentConfig(Settings):
     """Range of signal-to-noise ratios in dB."""
     noise_colour: tuple[float, float] = (0.0, 2.0)
     """Range of the noise's colour c, power falling with frequency as 1/f^c: 0 is white, 1 pink, 2 brown."""
+    low_pass: Probability = 0.0
+    """Probability of losing all above some frequency, as old codecs and low sampling rates do."""
+    low_pass_hz: Annotated[float, Field(gt=0.0)] = 6000.0
+    """Lowest such frequency in Hz; the highest is half the sample rate, and octaves are equally likely."""
     polarity: Probability = 0.0
     """Probability of a change of sign."""
     time_scale: Probability = 0.5

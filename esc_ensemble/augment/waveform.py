@@ -37,6 +37,8 @@ def augment_waveform(waveform: Tensor, config: AugmentConfig, sample_rate: int) 
         waveform = torch.where(_chosen(waveform, config.polarity), -waveform, waveform)
     if config.noise:
         waveform = _add_noise(waveform, config)
+    if config.low_pass:
+        waveform = _low_pass(waveform, config, sample_rate)
     return waveform
 
 
@@ -121,6 +123,21 @@ def _colour(noise: Tensor, exponent: Tensor) -> Tensor:
     spectrum = torch.fft.rfft(noise)
     bins = torch.arange(spectrum.shape[1], device=noise.device).clamp(min=1)
     return torch.fft.irfft(spectrum * bins ** (-exponent / 2.0), n=noise.shape[1])
+
+
+def _low_pass(waveform: Tensor, config: AugmentConfig, sample_rate: int) -> Tensor:
+    """Takes all above a random frequency away, sharply.
+
+    Clips of one class often come from few recordings, whose bandwidth a network would take for the class.
+    """
+    chosen = _chosen(waveform, config.low_pass).squeeze(1).nonzero().squeeze(1)  # only these clips are worked on
+    old = waveform[chosen]
+    highest = sample_rate / 2
+    lowest = min(config.low_pass_hz, highest)
+    cutoff = lowest * (highest / lowest) ** _uniform(old, 0.0, 1.0)  # (B, 1)
+    frequency = torch.fft.rfftfreq(waveform.shape[1], 1.0 / sample_rate, device=waveform.device)
+    spectrum = torch.fft.rfft(old).masked_fill(frequency > cutoff, 0.0)
+    return waveform.index_copy(0, chosen, torch.fft.irfft(spectrum, n=waveform.shape[1]))
 
 
 def _level(waveform: Tensor) -> Tensor:

@@ -205,6 +205,25 @@ def test_noise_has_the_colour_asked_for(exponent: float) -> None:
     torch.testing.assert_close(ratio, torch.ones(40), rtol=0.05, atol=0)
 
 
+def test_low_pass_takes_all_above_a_frequency_and_nothing_below() -> None:
+    waves = torch.randn(300, 2000)
+    found = augment_waveform(waves, only(low_pass=1.0, low_pass_hz=2000.0))
+    before, after = torch.fft.rfft(waves), torch.fft.rfft(found)
+    frequency = torch.fft.rfftfreq(2000, 1 / 16000)
+    kept = after.abs() > 1e-3 * before.abs()  # (B, bins)
+    cutoff = frequency[kept.sum(dim=1) - 1]
+    assert torch.equal(kept, frequency <= cutoff[:, None])
+    torch.testing.assert_close(after[kept], before[kept], rtol=1e-3, atol=1e-3)
+    assert 1990.0 <= cutoff.min() < 2050.0
+    assert 7700.0 < cutoff.max() <= 8000.0
+    assert 0.4 < (cutoff < 4000.0).float().mean() < 0.6  # the lower of the two octaves
+
+
+def test_low_pass_above_half_the_sample_rate_changes_nothing() -> None:
+    waves = torch.randn(3, 501)
+    torch.testing.assert_close(augment_waveform(waves, only(low_pass=1.0, low_pass_hz=9000.0)), waves)
+
+
 def test_every_change_together_stays_finite_also_on_silence() -> None:
     config = AugmentConfig(**dict.fromkeys(NO_AUGMENT, 1.0))
     assert torch.isfinite(augment_waveform(torch.zeros(4, 3000), config)).all()
