@@ -112,6 +112,8 @@ def _read_circle(waveform: Tensor, position: Tensor) -> Tensor:
 def _add_noise(waveform: Tensor, config: AugmentConfig) -> Tensor:
     """Adds noise of a random colour at a random ratio to the clip's own level."""
     chosen = _chosen(waveform, config.noise).squeeze(1).nonzero().squeeze(1)  # only these clips are worked on
+    if not len(chosen):
+        return waveform
     old = waveform[chosen]
     noise = _colour(torch.randn_like(old), _uniform(old, *config.noise_colour))
     ratio = 10.0 ** (-_uniform(old, *config.noise_snr_db) / 20.0)
@@ -131,6 +133,8 @@ def _low_pass(waveform: Tensor, config: AugmentConfig, sample_rate: int) -> Tens
     Clips of one class often come from few recordings, whose bandwidth a network would take for the class.
     """
     chosen = _chosen(waveform, config.low_pass).squeeze(1).nonzero().squeeze(1)  # only these clips are worked on
+    if not len(chosen):
+        return waveform
     old = waveform[chosen]
     highest = sample_rate / 2
     lowest = min(config.low_pass_hz, highest)

@@ -230,6 +230,12 @@ def test_every_change_together_stays_finite_also_on_silence() -> None:
     assert torch.isfinite(augment_waveform(torch.randn(4, 3000), config)).all()
 
 
+@pytest.mark.parametrize("name", [name for name in NO_AUGMENT if name not in ("spec_probability", "band_gain")])
+def test_a_change_that_no_clip_of_a_batch_draws_leaves_it_as_it_is(name: str) -> None:
+    waves = torch.randn(2, 500)
+    assert torch.equal(augment_waveform(waves, only(**{name: 1e-12})), waves)
+
+
 def test_one_seed_gives_one_result() -> None:
     config = AugmentConfig(**dict.fromkeys(NO_AUGMENT, 0.8))
     waves, found = torch.randn(6, 500), []
