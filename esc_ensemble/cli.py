@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from esc_ensemble import __version__
 from esc_ensemble.config import COMMANDS, BlendConfig, TrainAConfig, TrainAProConfig
 from esc_ensemble.display import percent, print_table
-from esc_ensemble.flags import SETTINGS, Count, CountOrAll, Flag, Folds, Json, Name
+from esc_ensemble.flags import SETTINGS, Count, CountOrAll, Flag, Json, Name, Numbers, TrainingFlags
 from esc_ensemble.progress import say
 from esc_ensemble.settings import Settings, build, merge, read_yaml, to_yaml
 
@@ -115,7 +115,7 @@ def synth(out: Path, /, *, clips_per_class: int = 20, n_folds: int = 5, seed: in
     Args:
         out: Folder to make.
         clips_per_class: Clips of each sound.
-        n_folds: Folds.
+        n_folds: Numbers.
         seed: Start of the random numbers.
     """
     from esc_ensemble.data.synthetic import make_synthetic  # noqa: PLC0415
@@ -126,18 +126,8 @@ def synth(out: Path, /, *, clips_per_class: int = 20, n_folds: int = 5, seed: in
 @app.command
 def train_a(
     *,
-    data: Path,
+    how: TrainingFlags,
     run: Name = "a",
-    fold: Folds = (),
-    config: Path | None = None,
-    runs: Path = Path("runs"),
-    esc10: Flag = False,
-    n_folds: int = 0,
-    skip_bad: Flag = False,
-    cache: Path | None = None,
-    workers: CountOrAll = 0,
-    parallel_folds: CountOrAll = 0,
-    as_json: Json = False,
     settings: Annotated[TrainAConfig | None, Parameter(name="*", group=SETTINGS)] = None,
 ) -> None:
     """Train model A, a compact spectrogram CNN, fold by fold, and write its fold logits.
@@ -145,52 +135,18 @@ def train_a(
     A run that was stopped, in whatever way, goes on where it was when the same command is given again.
 
     Args:
-        data: Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV.
+        how: What all trainers can be told.
         run: Name of the run.
-        fold: Folds to train, such as 1,2; all where not given.
-        config: YAML file of settings; flags win over it.
-        runs: Folder of all runs.
-        esc10: Keep only ESC-50's ten classes marked esc10.
-        n_folds: Make this many folds by source, where the data has none.
-        skip_bad: Leave out clips that cannot be decoded; they are listed in manifest.json.
-        cache: Folder for decoded waveforms; $ESC_ENSEMBLE_CACHE or the user's cache folder where not given.
-        workers: Processes that decode; 0 takes the free cores.
-        parallel_folds: Folds trained at once; 0 takes one for each CPU thread, and one on a GPU.
-        as_json: Print the result as JSON on stdout.
         settings: Settings of the training.
     """
-    resolved = _resolve(TrainAConfig, config, settings)
-    catalog = _catalog(data, esc10, n_folds)
-    from esc_ensemble.training.crossval import train_run  # noqa: PLC0415
-
-    metrics = train_run(
-        runs / run,
-        resolved,
-        catalog,
-        folds=fold,
-        cache_dir=cache,
-        n_workers=workers,
-        skip_bad=skip_bad,
-        parallel_folds=parallel_folds,
-    )
-    _show_run(runs / run, metrics, as_json=as_json)
+    _train(TrainAConfig, run, how, settings)
 
 
 @app.command
 def train_a_pro(
     *,
-    data: Path,
+    how: TrainingFlags,
     run: Name = "a-pro",
-    fold: Folds = (),
-    config: Path | None = None,
-    runs: Path = Path("runs"),
-    esc10: Flag = False,
-    n_folds: int = 0,
-    skip_bad: Flag = False,
-    cache: Path | None = None,
-    workers: CountOrAll = 0,
-    parallel_folds: CountOrAll = 0,
-    as_json: Json = False,
     settings: Annotated[TrainAProConfig | None, Parameter(name="*", group=SETTINGS)] = None,
 ) -> None:
     """Train model A Pro, BC-ResNet, fold by fold, and write its fold logits.
@@ -198,35 +154,11 @@ def train_a_pro(
     A run that was stopped, in whatever way, goes on where it was when the same command is given again.
 
     Args:
-        data: Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV.
+        how: What all trainers can be told.
         run: Name of the run.
-        fold: Folds to train, such as 1,2; all where not given.
-        config: YAML file of settings; flags win over it.
-        runs: Folder of all runs.
-        esc10: Keep only ESC-50's ten classes marked esc10.
-        n_folds: Make this many folds by source, where the data has none.
-        skip_bad: Leave out clips that cannot be decoded; they are listed in manifest.json.
-        cache: Folder for decoded waveforms; $ESC_ENSEMBLE_CACHE or the user's cache folder where not given.
-        workers: Processes that decode; 0 takes the free cores.
-        parallel_folds: Folds trained at once; 0 takes one for each CPU thread, and one on a GPU.
-        as_json: Print the result as JSON on stdout.
         settings: Settings of the training.
     """
-    resolved = _resolve(TrainAProConfig, config, settings)
-    catalog = _catalog(data, esc10, n_folds)
-    from esc_ensemble.training.crossval import train_run  # noqa: PLC0415
-
-    metrics = train_run(
-        runs / run,
-        resolved,
-        catalog,
-        folds=fold,
-        cache_dir=cache,
-        n_workers=workers,
-        skip_bad=skip_bad,
-        parallel_folds=parallel_folds,
-    )
-    _show_run(runs / run, metrics, as_json=as_json)
+    _train(TrainAProConfig, run, how, settings)
 
 
 @app.command(name="compare")
@@ -234,50 +166,41 @@ def compare_runs(
     changes: Path,
     /,
     *,
-    data: Path,
+    how: TrainingFlags,
     trainer: Literal["train-a", "train-a-pro"] = "train-a",
     out: Name = "compare",
-    seeds: Folds = (0,),
-    fold: Folds = (),
-    config: Path | None = None,
-    runs: Path = Path("runs"),
-    esc10: Flag = False,
-    n_folds: int = 0,
-    cache: Path | None = None,
-    parallel_folds: CountOrAll = 0,
-    as_json: Json = False,
+    seeds: Numbers = (0,),
 ) -> None:
     """Train a base and single changes of it on the same folds and seeds; show what each change gives.
 
-    Runs that are there already are not trained again, so a change can be added later.
+    The base is the defaults, or what --config says. Runs that are there already are not trained again, so a change
+    can be added later.
 
     Args:
         changes: YAML file: a name for each change, and under it the settings that differ from the base.
-        data: Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV.
+        how: What all trainers can be told.
         trainer: Whose settings these are.
         out: Name of the comparison; its runs, table and plot go into a folder of this name under runs.
         seeds: Seeds, such as 0,1.
-        fold: Folds, such as 1,2; all where not given.
-        config: YAML file with the base's settings; the defaults where not given.
-        runs: Folder of all runs.
-        esc10: Keep only ESC-50's ten classes marked esc10.
-        n_folds: Make this many folds by source, where the data has none.
-        cache: Folder for decoded waveforms; $ESC_ENSEMBLE_CACHE or the user's cache folder where not given.
-        parallel_folds: Folds trained at once; 0 takes one for each CPU thread, and one on a GPU.
-        as_json: Print the result as JSON on stdout.
     """
     from esc_ensemble.compare import HEADER, compare, plan  # noqa: PLC0415
+    from esc_ensemble.errors import WorkError, list_problems  # noqa: PLC0415
 
     kind = TrainAConfig if trainer == "train-a" else TrainAProConfig
-    variants = plan(kind, read_yaml(config) if config else {}, read_yaml(changes), seeds)
-    catalog = _catalog(data, esc10, n_folds)
-    folder = runs / out
-    rows = compare(folder, variants, catalog, folds=fold, cache_dir=cache, parallel_folds=parallel_folds)
-    if as_json:
+    base = read_yaml(how.config) if how.config else {}
+    variants = plan(kind, base, read_yaml(changes), seeds, str(how.config or "The base"))
+    folder = how.runs / out
+    rows, failures = compare(folder, variants, _catalog(how.data, how.esc10, how.n_folds), **_training(how))
+    if how.as_json:
         print((folder / "compare.json").read_text(encoding="utf-8"))
-        return
-    print_table(str(folder), HEADER, [row.cells() for row in rows])
-    print(f"Plot: {folder / 'compare.png'}")
+    else:
+        folds = ", ".join(map(str, rows[0].folds))
+        print_table(f"{folder}: folds {folds}", HEADER, [row.cells() for row in rows])
+        print("Intervals hold for other clips, not for other seeds.")
+        if len(rows) > 1:
+            print(f"Plot: {folder / 'compare.png'}")
+    if failures:
+        raise WorkError(list_problems("Some changes could not be trained:", failures))
 
 
 @app.command
@@ -427,6 +350,26 @@ def _resolve(kind: type[Any], config_path: Path | None, flags: Settings | None) 
     values = read_yaml(config_path) if config_path else {}
     given = flags.model_dump(exclude_unset=True) if flags else {}
     return build(kind, merge(values, given), str(config_path) if config_path and not given else "The settings")
+
+
+def _train(kind: type[Any], run: str, how: TrainingFlags, settings: Settings | None) -> None:
+    resolved = _resolve(kind, how.config, settings)
+    catalog = _catalog(how.data, how.esc10, how.n_folds)
+    from esc_ensemble.training.crossval import train_run  # noqa: PLC0415
+
+    metrics = train_run(how.runs / run, resolved, catalog, **_training(how))
+    _show_run(how.runs / run, metrics, as_json=how.as_json)
+
+
+def _training(how: TrainingFlags) -> dict[str, Any]:
+    """What `train_run` is told of the flags."""
+    return {
+        "folds": how.fold,
+        "cache_dir": how.cache,
+        "n_workers": how.workers,
+        "skip_bad": how.skip_bad,
+        "parallel_folds": how.parallel_folds,
+    }
 
 
 def _catalog(data: Path, esc10: bool, n_folds: int) -> Any:

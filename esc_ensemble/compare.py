@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 
 from esc_ensemble.config import TrainerConfig
 from esc_ensemble.data.catalog import Catalog
-from esc_ensemble.errors import ConfigError
+from esc_ensemble.errors import ConfigError, WorkError
 from esc_ensemble.files import atomic_path, write_json
 from esc_ensemble.logits import RunLogits, read_run
 from esc_ensemble.metrics import bootstrap_interval, clip_losses, softmax
+from esc_ensemble.progress import say
 from esc_ensemble.settings import build, merge
 from esc_ensemble.training.crossval import train_run
 
@@ -26,14 +27,15 @@ N_DRAWS = 2000
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of a comparison; differences are to the base, paired clip by clip.
+    """One row of a comparison; differences are to the base, paired clip by clip over `folds`.
 
     `top1` and `log_loss` are means over clips and seeds. The differences' intervals (95 %) resample sources: they
-    hold for other clips, not for other seeds, whose spread is `seed_std`.
+    hold for other clips, not for other seeds, whose spread is `seed_std` (0 for a single seed, which has none).
     """
 
     name: str
     runs: tuple[str, ...]
+    folds: tuple[int, ...]
     top1: float
     log_loss: float
     seed_std: float
@@ -49,18 +51,23 @@ class Variant:
         best, worst = self.log_loss_interval
         return [
             self.name,
-            f"{self.top1:.4f} ± {self.seed_std:.4f}",
+            f"{self.top1:.4f}",
+            f"{self.seed_std:.4f}" if len(self.runs) > 1 else "",
             "" if base else f"{self.top1_gain:+.4f} ({low:+.4f} to {high:+.4f})",
             f"{self.log_loss:.4f}",
             "" if base else f"{self.log_loss_gain:+.4f} ({best:+.4f} to {worst:+.4f})",
         ]
 
 
-HEADER = ["variant", "top-1 ± seeds", "difference (95 %)", "log loss", "difference (95 %)"]
+HEADER = ["variant", "top-1", "± seeds", "difference (95 %)", "log loss", "difference (95 %)"]
 
 
 def plan(
-    kind: type[TrainerConfig], base: Mapping[str, Any], changes: Mapping[str, Any], seeds: Sequence[int]
+    kind: type[TrainerConfig],
+    base: Mapping[str, Any],
+    changes: Mapping[Any, Any],
+    seeds: Sequence[int],
+    base_origin: str = "The base",
 ) -> dict[str, list[TrainerConfig]]:
     """Gives the settings of every run: variant -> one for each seed. The base comes first.
 
@@ -68,78 +75,135 @@ def plan(
         kind: the trainer's settings.
         base: what the base has in the place of defaults.
         changes: name of a variant -> the settings in which it differs from the base.
-        seeds: at least one.
+        seeds: at least one, each once.
+        base_origin: where `base` is from, for errors.
 
     Raises:
         ConfigError: a change is not a group of settings, changes nothing, or has a name of no use for a folder.
     """
-    variants: dict[str, list[TrainerConfig]] = {}
-    folders: dict[str, str] = {}
-    for name, change in ({BASE: {}} | dict(changes)).items():
-        if not isinstance(change, dict) or (name != BASE and not change):
-            raise ConfigError(f'The change "{name}" must be a group of settings, such as `mix: {{mixup: 0.0}}`.')
-        if "seed" in change:
-            raise ConfigError(f'The change "{name}" names a seed: seeds are given with --seeds, for all variants.')
-        other = folders.setdefault(_slug(name), name)
-        if other != name or not _slug(name):
-            raise ConfigError(f'The changes "{other}" and "{name}" would have the same folder: rename one.')
-        variants[name] = [
-            build(kind, merge(merge(dict(base), change), {"seed": seed}), f'The change "{name}"') for seed in seeds
-        ]
-        if name != BASE and variants[name] == variants[BASE]:
-            raise ConfigError(f'The change "{name}" changes nothing: the base has these values already.')
+    variants = {BASE: [build(kind, merge(dict(base), {"seed": seed}), base_origin) for seed in seeds]}
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"The seeds {', '.join(map(str, seeds))} name one twice.")
+    if not changes:
+        raise ConfigError("There is no change to compare: write a name and, under it, the settings that differ.")
+    problems = []
+    folders = {BASE: BASE}
+    for name, change in changes.items():
+        problem = _misnamed(name, folders) or _useless(name, change)
+        if not problem:
+            try:
+                variants[name] = [
+                    build(kind, merge(merge(dict(base), change), {"seed": seed}), f'The change "{name}"')
+                    for seed in seeds
+                ]
+            except ConfigError as error:
+                problem = str(error)
+            else:
+                if variants[name] == variants[BASE]:
+                    problem = f'The change "{name}" changes nothing: the base has these values already.'
+        if problem:
+            problems.append(problem)
+    if problems:
+        raise ConfigError("\n".join(problems))
     return variants
 
 
+def _misnamed(name: Any, folders: dict[str, str]) -> str:
+    """What is wrong with a change's name, if anything; adds its folder to `folders`."""
+    if not isinstance(name, str):
+        return f'The change {name!r} is not named by a text: put quotes around it, "{name}".'
+    slug = _slug(name)
+    if not slug:
+        return f'The change "{name}" needs a Latin letter or a digit in its name, for its folder.'
+    if slug == BASE:
+        return f'The change "{name}" has the name of the base: rename it. The base is set with --config.'
+    other = folders.setdefault(slug, name)
+    return "" if other == name else f'The changes "{other}" and "{name}" would have the same folder: rename one.'
+
+
+def _useless(name: str, change: Any) -> str:
+    if not isinstance(change, dict) or not change:
+        return f'The change "{name}" must be a group of settings, such as `mix: {{mixup: 0.0}}`.'
+    if "seed" in change:
+        return f'The change "{name}" names a seed: seeds are given with --seeds, for all variants.'
+    return ""
+
+
 def compare(
-    folder: Path, variants: Mapping[str, Sequence[TrainerConfig]], catalog: Catalog, **how: Any
-) -> list[Variant]:
+    folder: Path,
+    variants: Mapping[str, Sequence[TrainerConfig]],
+    catalog: Catalog,
+    *,
+    folds: tuple[int, ...] = (),
+    **how: Any,
+) -> tuple[list[Variant], list[str]]:
     """Trains what is not trained yet and writes `compare.json`, `compare.csv` and `compare.png` into `folder`.
 
-    The files are written anew after each variant, so that a long comparison can be read while it runs.
+    The files are written anew after each variant, so that a long comparison can be read while it runs. A variant
+    whose training fails, say because it diverges, is left out, and the others go on.
 
     Args:
         folder: each variant and seed has a run of its own in it, which resumes like any run.
         variants: what `plan` gave.
         catalog: the clips.
-        how: what else `train_run` is told, such as the folds.
+        folds: those to train and to judge by; all where empty.
+        how: what else `train_run` is told.
 
     Returns:
-        The rows, base first.
+        The rows, base first, and what went wrong, a text for each variant that failed.
+
+    Raises:
+        WorkError: the base's training failed.
     """
     rows: list[Variant] = []
+    failures: list[str] = []
     base: list[RunLogits] = []
+    folds = folds or catalog.fold_numbers
     for name, configs in variants.items():
         runs = []
-        for config in configs:
-            run_dir = folder / f"{_slug(name)}-seed{config.seed}"
-            train_run(run_dir, config, catalog, **how)
-            runs.append(read_run(run_dir))
+        try:
+            for config in configs:
+                run_dir = folder / f"{_slug(name)}-seed{config.seed}"
+                train_run(run_dir, config, catalog, folds=folds, **how)
+                runs.append(heard(read_run(run_dir), config))
+        except WorkError as error:
+            if not base:
+                raise
+            failures.append(f"{name}: {error}")
+            say(f'The change "{name}" failed and is left out: {error}')
+            continue
         base = base or runs
-        rows.append(judge(name, runs, base))
+        rows.append(judge(name, runs, base, folds))
         write_json(folder / "compare.json", [vars(row) for row in rows])
         _write_csv(folder / "compare.csv", rows)
         if len(rows) > 1:
             plot(folder / "compare.png", rows)
-    return rows
+    return rows, failures
 
 
-def judge(name: str, runs: Sequence[RunLogits], base: Sequence[RunLogits]) -> Variant:
-    """Gives the row of a variant from its runs and the base's, seed by seed, over the folds that both have.
+def heard(run: RunLogits, config: TrainerConfig) -> RunLogits:
+    """The run with one set of logits (1, N, C): of whole clips those without shift, of windows the mean over crops."""
+    crops = bool(config.data.window_seconds)
+    return replace(run, logits=run.logits.mean(axis=0, keepdims=True) if crops else run.logits[run.shifts == 0.0])
 
-    Scores are without time shifts and temperatures: what training alone gives.
+
+def judge(name: str, runs: Sequence[RunLogits], base: Sequence[RunLogits], folds: Sequence[int]) -> Variant:
+    """Gives the row of a variant from its runs and the base's, seed by seed, over `folds`, which all of them have.
+
+    Runs have one set of logits each (`heard`), without time shifts and temperatures: what training alone gives.
     """
-    hits, losses = _by_clip(runs, base)  # (seeds, N) each
-    base_hits, base_losses = _by_clip(base, runs)
-    sources = _common(base[0], runs[0])[2]
+    hits, losses = _by_clip(runs, folds)  # (seeds, N) each
+    base_hits, base_losses = _by_clip(base, folds)
+    sources = base[0].sources[np.isin(base[0].fold_of_clip, folds)]
     gain = (hits - base_hits).mean(axis=0)  # (N,)
     loss_gain = (losses - base_losses).mean(axis=0)
     return Variant(
         name=name,
         runs=tuple(run.name for run in runs),
+        folds=tuple(folds),
         top1=float(hits.mean()),
         log_loss=float(losses.mean()),
-        seed_std=float(hits.mean(axis=1).std()),
+        seed_std=float(hits.mean(axis=1).std(ddof=1)) if len(runs) > 1 else 0.0,
         top1_gain=float(gain.mean()),
         top1_interval=bootstrap_interval(gain, sources, N_DRAWS),
         log_loss_gain=float(loss_gain.mean()),
@@ -169,7 +233,10 @@ def plot(path: Path, rows: Sequence[Variant]) -> None:
     left.set_yticks(places, [row.name for row in changed])
     left.set_ylim(len(changed) - 0.5, -0.5)
     base = rows[0]
-    figure.suptitle(f"base: top-1 {base.top1:.4f}, log loss {base.log_loss:.4f}; bars are 95 % over sources")
+    folds = ", ".join(map(str, base.folds))
+    figure.suptitle(
+        f"base: top-1 {base.top1:.4f}, log loss {base.log_loss:.4f}; folds {folds}; bars are 95 % over sources"
+    )
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
@@ -185,18 +252,12 @@ def _write_csv(path: Path, rows: Sequence[Variant]) -> None:
             writer.writerow([row.name, *values, *row.top1_interval, *row.log_loss_interval])
 
 
-def _common(run: RunLogits, other: RunLogits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits without shift (N, C), labels and sources of the run's clips in the folds that both runs have."""
-    chosen = np.isin(run.fold_of_clip, other.fold_numbers)
-    centre = int(np.flatnonzero(run.shifts == 0.0)[0])
-    return run.logits[centre, chosen], run.labels[chosen], run.sources[chosen]
-
-
-def _by_clip(runs: Sequence[RunLogits], others: Sequence[RunLogits]) -> tuple[np.ndarray, np.ndarray]:
-    """Hits and losses (seeds, N) of the clips that all runs have."""
+def _by_clip(runs: Sequence[RunLogits], folds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Hits and losses (seeds, N) of the clips in `folds`."""
     hits, losses = [], []
-    for run, other in zip(runs, others, strict=True):
-        logits, labels, _ = _common(run, other)
+    for run in runs:
+        chosen = np.isin(run.fold_of_clip, folds)
+        logits, labels = run.logits[0, chosen], run.labels[chosen]
         hits.append((logits.argmax(axis=1) == labels).astype(np.float64))
         losses.append(clip_losses(softmax(logits.astype(np.float64)), labels))
     return np.stack(hits), np.stack(losses)
@@ -207,4 +268,4 @@ def _points(interval: tuple[float, float]) -> tuple[float, float]:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", str(name).lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import cyclopts
@@ -26,8 +28,37 @@ Name = Annotated[str, Parameter(validator=_check_name)]
 def _numbers(kind: Any, tokens: Sequence[cyclopts.Token]) -> tuple[int, ...]:  # noqa: ARG001 - cyclopts' shape
     parts = [part.strip() for token in tokens for part in token.value.split(",")]
     if not all(part.isdigit() for part in parts):
-        raise ValueError("write fold numbers with commas between, such as 1,2")
+        raise ValueError("write whole numbers with commas between, such as 1,2")
     return tuple(int(part) for part in parts)
 
 
-Folds = Annotated[tuple[int, ...], Parameter(converter=_numbers, n_tokens=1)]
+Numbers = Annotated[tuple[int, ...], Parameter(converter=_numbers, n_tokens=1, negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainingFlags:
+    """What all commands that train can be told beside their settings."""
+
+    data: Path
+    """Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV."""
+    fold: Numbers = ()
+    """Folds to train, such as 1,2; all where not given."""
+    config: Path | None = None
+    """YAML file of settings; flags win over it."""
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    esc10: Flag = False
+    """Keep only ESC-50's ten classes marked esc10."""
+    n_folds: int = 0
+    """Make this many folds by source, where the data has none."""
+    skip_bad: Flag = False
+    """Leave out clips that cannot be decoded; they are listed in manifest.json."""
+    cache: Path | None = None
+    """Folder for decoded waveforms; $ESC_ENSEMBLE_CACHE or the user's cache folder where not given."""
+    workers: CountOrAll = 0
+    """Processes that decode; 0 takes the free cores."""
+    parallel_folds: CountOrAll = 0
+    """Folds trained at once; 0 takes one for each CPU thread, and one on a GPU."""
+    as_json: Json = False
+    """Print the result as JSON on stdout."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from esc_ensemble.__main__ import main
-from esc_ensemble.compare import BASE, judge, plan, plot
+from esc_ensemble.compare import BASE, heard, judge, plan, plot
 from esc_ensemble.config import TrainAConfig
 from esc_ensemble.errors import ConfigError
 from esc_ensemble.logits import RunLogits, read_run
@@ -39,12 +39,28 @@ def test_a_plan_is_the_base_and_single_changes_of_it_for_every_seed() -> None:
         ({"x": {"mix": {"mixxup": 1.0}}}, 'The change "x".*mixxup'),
         ({"a b": {"mix": {"mixup": 0.1}}, "a-b": {"mix": {"mixup": 0.2}}}, "same folder"),
         ({"x": {"seed": 3}}, "seeds are given with --seeds"),
-        ({"Base": {"mix": {"mixup": 0.0}}}, "same folder"),
+        ({"Base": {"mix": {"mixup": 0.0}}}, "name of the base"),
+        ({"base": {"mix": {"mixup": 0.0}}}, "name of the base"),
+        ({1: {"mix": {"mixup": 0.0}}}, 'not named by a text.*"1"'),
+        ({False: {"mix": {"mixup": 0.0}}}, "not named by a text"),
+        ({"混合": {"mix": {"mixup": 0.0}}}, "Latin letter"),
+        ({}, "no change to compare"),
+        ({"x": 3, "y": {"mix": {"mixup": 1.0}}, "z": {"mix": {"q": 1}}}, '"x" must.*"y" changes nothing.*"z".*q'),
     ],
 )
 def test_changes_that_cannot_be_compared_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         plan(TrainAConfig, SETTINGS, changes, (0,))
+
+
+def test_a_base_that_cannot_be_built_is_named_by_its_file() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)my\.yaml.*epochs"):
+        plan(TrainAConfig, {"train": {"epochs": 0}}, {"x": {"mix": {"mixup": 0.0}}}, (0,), "my.yaml")
+
+
+def test_a_seed_named_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="one twice"):
+        plan(TrainAConfig, SETTINGS, {"x": {"mix": {"mixup": 0.0}}}, (0, 1, 0))
 
 
 def right(run: RunLogits, part: np.ndarray) -> RunLogits:
@@ -58,21 +74,38 @@ def test_differences_are_paired_clip_by_clip_and_resampled_by_source(made: Made)
     run = read_run(made.runs[0])
     number = np.arange(len(run.labels))
     base, better = right(run, number % 2 == 0), right(run, number % 4 != 3)
-    row = judge("better", [better, better], [base, base])
+    row = judge("better", [better, better], [base, base], run.fold_numbers)
     assert row.top1 == pytest.approx(0.75, abs=0.02)
     assert row.top1_gain == pytest.approx(0.25, abs=0.02)
     assert row.top1_interval[0] < row.top1_gain < row.top1_interval[1]
     assert row.log_loss_gain < 0
     assert row.seed_std == 0.0
-    same = judge("same", [base], [base])
+    same = judge("same", [base], [base], run.fold_numbers)
     assert (same.top1_gain, same.top1_interval, same.log_loss_interval) == (0.0, (0.0, 0.0), (0.0, 0.0))
 
 
 def test_the_spread_over_seeds_is_told(made: Made) -> None:
     run = read_run(made.runs[0])
     number = np.arange(len(run.labels))
-    row = judge("x", [right(run, number >= 0), right(run, number < 0)], [run, run])
-    assert (row.top1, row.seed_std) == (0.5, 0.5)
+    row = judge("x", [right(run, number >= 0), right(run, number < 0)], [run, run], run.fold_numbers)
+    assert row.top1 == 0.5
+    assert row.seed_std == pytest.approx(0.5**0.5)
+    assert judge("x", [run], [run], run.fold_numbers).cells()[2] == ""  # one seed tells no spread
+
+
+def test_only_the_folds_asked_for_are_judged(made: Made) -> None:
+    run = read_run(made.runs[0])
+    first = right(run, run.fold_of_clip == run.fold_numbers[0])
+    assert judge("x", [first], [run], run.fold_numbers[:1]).top1 == 1.0
+    assert judge("x", [first], [run], run.fold_numbers[1:]).top1 == 0.0
+
+
+def test_windows_are_judged_by_the_mean_over_their_crops(made: Made) -> None:
+    run = read_run(made.runs[0])
+    centre = run.shifts == 0.0
+    np.testing.assert_array_equal(heard(run, TrainAConfig()).logits, run.logits[centre])
+    windows = TrainAConfig.model_validate({"data": {"window_seconds": 1.0}})
+    np.testing.assert_allclose(heard(run, windows).logits[0], run.logits.mean(axis=0))
 
 
 def test_the_command_trains_compares_and_resumes(
@@ -106,8 +139,27 @@ def test_the_command_trains_compares_and_resumes(
     assert "compare.png" in table
 
 
+def test_a_change_that_diverges_is_left_out_and_told_at_the_end(
+    synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("wild:\n  train: {learning_rate: 1.0e+30, clip_norm: 0.0}\nno mixup:\n  mix: {mixup: 0.0}\n")
+    command = [
+        *("compare", str(changes), "--data", str(synthetic_dir), "--config", str(write_config(tmp_path / "c.yaml"))),
+        *("--runs", str(tmp_path / "runs"), "--fold", "1", "--cache", str(shared_cache_dir)),
+    ]
+    assert main(command) == 1
+    printed = capsys.readouterr()
+    assert "no mixup" in printed.out
+    assert "wild" not in printed.out
+    assert "wild: " in printed.err
+    assert "learning-rate" in printed.err
+    rows = json.loads((tmp_path / "runs" / "compare" / "compare.json").read_text())
+    assert [row["name"] for row in rows] == [BASE, "no mixup"]
+
+
 def test_a_plot_of_many_long_names_is_drawn(made: Made, tmp_path: Path) -> None:
     run = read_run(made.runs[0])
-    row = judge(BASE, [run], [run])
+    row = judge(BASE, [run], [run], run.fold_numbers)
     plot(tmp_path / "plot.png", [row, *(replace(row, name=f"a rather long name of a change {n}") for n in range(20))])
     assert (tmp_path / "plot.png").stat().st_size > 10_000

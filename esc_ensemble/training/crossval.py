@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,8 @@ from esc_ensemble.cores import free_cores
 from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.splits import FoldSplit, split_fold
-from esc_ensemble.errors import ConfigError, LogitsError, ModelFileError, WorkError, list_problems
-from esc_ensemble.files import folder_lock, write_json, write_text
+from esc_ensemble.errors import LogitsError, ModelFileError, WorkError
+from esc_ensemble.files import folder_lock, write_json
 from esc_ensemble.logits import FoldLogits, LogitsPart, read_logits, write_logits
 from esc_ensemble.metrics import mean_and_std, score, softmax, top_k_accuracy
 from esc_ensemble.models.base import AudioClassifier
@@ -31,13 +28,10 @@ from esc_ensemble.models.registry import ModelSpec, build_model
 from esc_ensemble.predict import predict_logits
 from esc_ensemble.processes import can_spawn, run_together
 from esc_ensemble.progress import say, use_lines
-from esc_ensemble.settings import build, check, config_hash, read_yaml, to_yaml
+from esc_ensemble.settings import check
 from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import TrainingData, train_model
-
-MANIFEST_SCHEMA = 1
-N_CLIP_PATHS = 64
-PACKAGES = ("torch", "accelerate", "numpy", "soundfile", "soxr")
+from esc_ensemble.training.manifest import open_run, run_hash
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,11 @@ class Trainer:
     def spec(self) -> ModelSpec:
         """What builds the network."""
         return ModelSpec(self.config.model, self.config.frontend, self.config.data, self.catalog.class_names)
+
+    @property
+    def config_hash(self) -> str:
+        """The hash that stands in the run's files."""
+        return run_hash(self.run_dir, self.config)
 
     @property
     def protocol(self) -> str:
@@ -100,6 +99,8 @@ def train_run(
     n_folds = len(folds or catalog.fold_numbers)
     threads = config.train.threads or free_cores()
     n_parallel = min(parallel_folds or _room(config, threads), n_folds)
+    if not can_spawn():
+        n_parallel = 1
     opened = partial(_open_trainer, run_dir, config, catalog, cache_dir=cache_dir, skip_bad=skip_bad)
     trainer = opened(max(1, threads // n_parallel), n_workers=n_workers)
     accelerator = trainer.accelerator
@@ -111,12 +112,12 @@ def train_run(
     with folder_lock(run_dir):
         _open_run(trainer)
         todo = [split for split in splits if not _is_done(trainer, _fold_dir(trainer, split))]
-        n_parallel = min(n_parallel, len(todo))
-        if n_parallel > 1 and accelerator.num_processes == 1 and can_spawn():
-            # The same number of threads whatever is left to do: sums depend on it in their last bit.
-            threads = torch.get_num_threads()
-            say(f"{run_dir.name}: {n_parallel} folds at a time, {threads} threads each")
-            work = partial(_train_share, partial(opened, threads, n_workers=1))
+        # As many threads as the run began with, whatever is left to do: sums depend on it in their last bit.
+        each = torch.get_num_threads()
+        n_parallel = min(n_parallel, len(todo), parallel_folds or max(1, threads // each))
+        if n_parallel > 1 and accelerator.num_processes == 1:
+            say(f"{run_dir.name}: {n_parallel} folds at a time, {each} threads each")
+            work = partial(_train_share, partial(opened, each, n_workers=1))
             run_together(work, [(todo[number::n_parallel],) for number in range(n_parallel)])
         else:
             for split in splits:
@@ -152,77 +153,19 @@ def _fold_dir(trainer: Trainer, split: FoldSplit) -> Path:
 
 
 def _open_run(trainer: Trainer) -> None:
-    """Starts the run's folder, or checks that it holds the same run."""
-    config_path, manifest_path = trainer.run_dir / "config.yaml", trainer.run_dir / "manifest.json"
-    manifest = {
-        "schema": MANIFEST_SCHEMA,
-        "run": trainer.run_dir.name,
-        "config_hash": config_hash(trainer.config),
-        "dataset": trainer.catalog.name,
-        "dataset_path": str(trainer.catalog.root.resolve()),
-        "dataset_fingerprint": trainer.catalog.fingerprint,
-        "n_clips": len(trainer.catalog.clips),
-        "clip_paths": _spread_paths(trainer.catalog),
-        "skipped_clips": list(trainer.catalog.skipped),
-        "protocol": trainer.protocol,
-        "seed": trainer.config.seed,
-        "device": str(trainer.accelerator.device),
-        "precision": trainer.accelerator.mixed_precision.replace("no", "fp32"),
-        "threads": torch.get_num_threads(),
-        "processes": trainer.accelerator.num_processes,
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-    }
-    if any(trainer.run_dir.glob("fold-*")) and config_path.exists() and manifest_path.exists():
-        _check_same_run(trainer, _read_manifest(manifest_path))
-        return
-    write_text(config_path, to_yaml(trainer.config))
-    write_json(manifest_path, manifest)
-
-
-def _spread_paths(catalog: Catalog) -> list[str]:
-    """Some of the clips' files, spread over the data set: what an export is later compared on."""
-    n_clips = len(catalog.clips)
-    places = np.linspace(0, n_clips - 1, min(n_clips, N_CLIP_PATHS)).round().astype(int)
-    return [str(catalog.clips[place].path.resolve()) for place in places]
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}. Choose another name with --run.") from error
-    if not isinstance(manifest, dict):
-        raise ConfigError(f"{path} is not a run's manifest. Choose another name with --run.")
-    return manifest
-
-
-def _check_same_run(trainer: Trainer, manifest: dict[str, Any]) -> None:
-    run_dir = trainer.run_dir
-    if manifest.get("dataset_fingerprint") != trainer.catalog.fingerprint:
-        raise ConfigError(
-            f"{run_dir} was trained on other data ({manifest.get('dataset_path')}). Choose another name with --run."
-        )
-    if manifest.get("config_hash") == config_hash(trainer.config):
-        torch.set_num_threads(manifest.get("threads", torch.get_num_threads()))  # sums depend on it in their last bit
-        return
-    path = run_dir / "config.yaml"
-    old = build(type(trainer.config), read_yaml(path), str(path))
-    problems = _differences(old.model_dump(), trainer.config.model_dump())
-    problems = problems or ["not by a key that both know: it is of another version of esc_ensemble"]
-    raise ConfigError(
-        list_problems(f"{run_dir} was trained with other settings:", problems, "Choose another name with --run.")
+    """Starts the run's folder, or checks that it holds the same run and goes on as that began."""
+    accelerator = trainer.accelerator
+    manifest = open_run(
+        trainer.run_dir,
+        trainer.config,
+        trainer.catalog,
+        protocol=trainer.protocol,
+        device=str(accelerator.device),
+        precision=accelerator.mixed_precision.replace("no", "fp32"),
+        threads=torch.get_num_threads(),
+        processes=accelerator.num_processes,
     )
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for key, value in new.items():
-        if isinstance(value, dict) and isinstance(old.get(key), dict):
-            found += _differences(old[key], value, f"{prefix}{key}.")
-        elif old.get(key) != value:
-            found.append(f"{prefix}{key}: {old.get(key)} there, {value} asked for")
-    return found
+    torch.set_num_threads(manifest.get("threads", torch.get_num_threads()))  # sums depend on it in their last bit
 
 
 def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
@@ -283,8 +226,7 @@ def _is_done(trainer: Trainer, folder: Path) -> bool:
         load_checkpoint(folder)
     except (LogitsError, ModelFileError):
         return False
-    same = found.config_hash == config_hash(trainer.config)
-    return same and found.dataset_fingerprint == trainer.catalog.fingerprint
+    return found.config_hash == trainer.config_hash and found.dataset_fingerprint == trainer.catalog.fingerprint
 
 
 def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) -> FoldLogits:
@@ -311,7 +253,7 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
         class_names=catalog.class_names,
         fold=split.fold,
         run=trainer.run_dir.name,
-        config_hash=config_hash(config),
+        config_hash=trainer.config_hash,
         dataset_fingerprint=catalog.fingerprint,
     )
 

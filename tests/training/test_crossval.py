@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ import pytest
 import torch
 
 from esc_ensemble.__main__ import INTERRUPTED, main
-from esc_ensemble.config import TrainAConfig
+from esc_ensemble.config import TrainAConfig, TrainAProConfig
 from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import Catalog, load_catalog, subset
 from esc_ensemble.data.splits import split_fold
 from esc_ensemble.errors import ConfigError, DataError, WorkError
 from esc_ensemble.files import folder_lock
-from esc_ensemble.logits import read_logits
+from esc_ensemble.logits import read_logits, write_logits
 from esc_ensemble.metrics import score, softmax
 from esc_ensemble.models.checkpoint import load_checkpoint
 from esc_ensemble.predict import shift_waveform, to_waveform
@@ -139,11 +140,26 @@ def test_other_settings_in_the_same_folder_are_refused_key_by_key(run: Path, cat
     assert "--run" in message
 
 
-def test_a_run_of_another_version_is_refused_with_a_reason(run: Path, catalog: Catalog) -> None:
+def test_a_run_of_a_version_without_some_setting_goes_on_where_that_is_at_its_default(
+    run: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (run / "config.yaml").read_text().splitlines(keepends=True)
+    (run / "config.yaml").write_text("".join(line for line in lines if "low_pass" not in line))
     manifest = json.loads((run / "manifest.json").read_text())
-    (run / "manifest.json").write_text(json.dumps(manifest | {"config_hash": "of a key since gone"}))
-    with pytest.raises(ConfigError, match=r"another version of esc_ensemble[\s\S]*--run"):
-        again(run, catalog)
+    (run / "manifest.json").write_text(json.dumps(manifest | {"config_hash": "of-less"}))
+    logits = read_logits(run / "fold-1" / "logits.npz")
+    write_logits(run / "fold-1" / "logits.npz", replace(logits, config_hash="of-less"))
+    (run / "fold-2" / "logits.npz").unlink()
+    again(run, catalog)
+    assert f"{run.name} fold 1: done already" in capsys.readouterr().err
+    assert read_logits(run / "fold-2" / "logits.npz").config_hash == "of-less"  # one run, one hash
+    with pytest.raises(ConfigError, match=r"low_pass: 0\.0 there, 0\.5 asked for"):
+        again(run, catalog, augment={"low_pass": 0.5})
+
+
+def test_a_run_of_another_trainer_is_refused(run: Path, catalog: Catalog) -> None:
+    with pytest.raises(ConfigError, match=r"another trainer.*--run"):
+        train_run(run, TrainAProConfig(), catalog, folds=(1,), n_workers=1)
 
 
 def test_other_data_in_the_same_folder_is_refused(run: Path, catalog: Catalog) -> None:

@@ -1,0 +1,120 @@
+"""What a run's folder says of itself, and whether a run goes on in it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from esc_ensemble.config import TrainerConfig
+from esc_ensemble.data.catalog import Catalog
+from esc_ensemble.errors import ConfigError, list_problems
+from esc_ensemble.files import write_json, write_text
+from esc_ensemble.settings import build, config_hash, read_yaml, to_yaml
+
+SCHEMA = 1
+N_CLIP_PATHS = 64
+PACKAGES = ("torch", "accelerate", "numpy", "soundfile", "soxr")
+OTHER_NAME = "Choose another name: --run of a run, --out of a comparison."
+
+
+def open_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, **facts: Any) -> dict[str, Any]:
+    """Starts a run's folder with `config.yaml` and `manifest.json`, or checks that it holds the same run.
+
+    A run that an earlier version began goes on if the settings are the same, those that the version did not have
+    being at their defaults: a new setting's default leaves things as they were.
+
+    Args:
+        run_dir: the run's folder.
+        config: its settings.
+        catalog: its clips.
+        facts: what else the manifest shall say of a new run.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ConfigError: the folder holds a run of another trainer, with other settings or on other data.
+    """
+    config_path, manifest_path = run_dir / "config.yaml", run_dir / "manifest.json"
+    if any(run_dir.glob("fold-*")) and config_path.exists() and manifest_path.exists():
+        manifest = _read_manifest(manifest_path)
+        _check_same_run(run_dir, config, catalog, manifest)
+        return manifest
+    manifest = {
+        "schema": SCHEMA,
+        "run": run_dir.name,
+        "config_hash": config_hash(config),
+        "dataset": catalog.name,
+        "dataset_path": str(catalog.root.resolve()),
+        "dataset_fingerprint": catalog.fingerprint,
+        "n_clips": len(catalog.clips),
+        "clip_paths": _spread_paths(catalog),
+        "skipped_clips": list(catalog.skipped),
+        "seed": config.seed,
+        **facts,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+    write_text(config_path, to_yaml(config))
+    write_json(manifest_path, manifest)
+    return manifest
+
+
+def run_hash(run_dir: Path, config: TrainerConfig) -> str:
+    """Gives the settings' hash that an opened run began with, which a later version might compute otherwise."""
+    path = run_dir / "manifest.json"
+    return str(_read_manifest(path).get("config_hash")) if path.exists() else config_hash(config)
+
+
+def _spread_paths(catalog: Catalog) -> list[str]:
+    """Some of the clips' files, spread over the data set: what an export is later compared on."""
+    n_clips = len(catalog.clips)
+    places = np.linspace(0, n_clips - 1, min(n_clips, N_CLIP_PATHS)).round().astype(int)
+    return [str(catalog.clips[place].path.resolve()) for place in places]
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. {OTHER_NAME}") from error
+    if not isinstance(manifest, dict):
+        raise ConfigError(f"{path} is not a run's manifest. {OTHER_NAME}")
+    return manifest
+
+
+def _check_same_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, manifest: dict[str, Any]) -> None:
+    if manifest.get("dataset_fingerprint") != catalog.fingerprint:
+        raise ConfigError(f"{run_dir} was trained on other data ({manifest.get('dataset_path')}). {OTHER_NAME}")
+    if manifest.get("config_hash") == config_hash(config):
+        return
+    path = run_dir / "config.yaml"
+    values = read_yaml(path)
+    model = values.get("model")
+    if not isinstance(model, dict) or model.get("name") not in _model_names(config):
+        raise ConfigError(f"{run_dir} is a run of another trainer. {OTHER_NAME}")
+    old = build(type(config), values, str(path))
+    problems = _differences(old.model_dump(), config.model_dump())
+    if problems:
+        raise ConfigError(list_problems(f"{run_dir} was trained with other settings:", problems, OTHER_NAME))
+
+
+def _model_names(config: TrainerConfig) -> tuple[str, ...]:
+    """The models that this trainer knows."""
+    kind: Any = type(config.model).model_fields["name"].annotation
+    return tuple(kind.__args__)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(old.get(key), dict):
+            found += _differences(old[key], value, f"{prefix}{key}.")
+        elif old.get(key) != value:
+            found.append(f"{prefix}{key}: {old.get(key)} there, {value} asked for")
+    return found
