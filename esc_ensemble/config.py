@@ -24,7 +24,7 @@ class DataConfig(Settings):
     clip_seconds: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
     """Length in seconds that every clip is fitted to."""
     window_seconds: Annotated[float, Field(ge=0.0)] = 0.0
-    """Training hears a random stretch this long, each time shift the middle (multi-crop); 0 hears the whole clip."""
+    """Training hears a random stretch this long, each of shift_seconds one crop; 0 hears the whole clip."""
     fit: Literal["tile", "pad"] = "tile"
     """Short clips are repeated (tile) or followed by zeros (pad); long ones keep their middle."""
     trim_db: Annotated[float, Field(ge=0.0)] = 60.0
@@ -120,7 +120,7 @@ class AugmentConfig(Settings):
     low_pass_hz: Annotated[float, Field(gt=0.0)] = 6000.0
     """Lowest such frequency in Hz; the highest is half the sample rate, and octaves are equally likely."""
     polarity: Probability = 0.0
-    """Probability of a change of sign."""
+    """Probability of a change of sign; spectrograms do not hear it, save in mixes of waveforms."""
     time_scale: Probability = 0.5
     """Probability of playing faster or slower (pitch moves along)."""
     time_scale_max: Annotated[float, Field(ge=1.0, le=4.0)] = 1.25
@@ -155,6 +155,8 @@ class AugmentConfig(Settings):
     def conflicts(self) -> Iterator[str]:
         if self.noise_snr_db[0] > self.noise_snr_db[1]:
             yield f"noise_snr_db {self.noise_snr_db} must go from low to high"
+        if self.noise_colour[0] > self.noise_colour[1]:
+            yield f"noise_colour {self.noise_colour} must go from low to high"
 
 
 class MixConfig(Settings):
@@ -174,9 +176,11 @@ class MixConfig(Settings):
     """Largest difference in energy of the two in dB, either way."""
 
     def conflicts(self) -> Iterator[str]:
-        total = self.mixup + self.between_class + self.cutmix + self.energy_mixup
+        ways = ("mixup", "between_class", "cutmix", "energy_mixup")
+        total = sum(getattr(self, way) for way in ways)
         if total > 1.0 + 1e-9:
-            yield f"mixup, between_class, cutmix and energy_mixup add up to {total:g}, more than 1"
+            given = ", ".join(f"{way} {getattr(self, way):g}" for way in ways)
+            yield f"{given} add up to {total:g}, more than 1: lower one (mixup is {MixConfig().mixup:g} by default)"
 
 
 class SpecCnnConfig(Settings):
@@ -215,7 +219,7 @@ class TrainConfig(Settings):
     batch_size: Positive = 16
     """Clips a micro-batch on each process; halved by itself where memory runs out."""
     accumulation: Positive = 1
-    """Steps whose gradients are summed before the optimiser moves."""
+    """Micro-batches to a step of the optimiser, which moves by the mean over all their clips."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or stochastic gradient descent with Nesterov momentum."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 3e-3
@@ -231,7 +235,7 @@ class TrainConfig(Settings):
     loss: Literal["cross_entropy", "kl"] = "cross_entropy"
     """Against soft labels; kl is cross-entropy less the labels' own entropy, so that 0 is a perfect fit."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
-    """Probability mass spread over the other classes."""
+    """Probability mass spread evenly over all classes; of a union (energy_mixup) each class's pull towards 0.5."""
     clip_norm: Annotated[float, Field(ge=0.0)] = 5.0
     """Largest norm of the gradient; 0 turns clipping off."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
@@ -258,7 +262,7 @@ class TrainerConfig(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     """Start of all random numbers; the same seed on the same machine gives the same logits."""
     shift_seconds: tuple[float, ...] = (-0.25, -0.1, 0.0, 0.1, 0.25)
-    """Cyclic time shifts whose logits are stored for test-time augmentation; 0 must be among them."""
+    """Cyclic time shifts stored for test-time augmentation, 0 among them; with data.window_seconds each is a crop."""
     data: DataConfig = DataConfig()
     """Clips to waveforms."""
     frontend: FrontendConfig = FrontendConfig()
@@ -287,6 +291,8 @@ class TrainerConfig(Settings):
             yield f"data.{heard} {self.data.heard_seconds} is shorter than one frame of frontend.n_fft"
         if self.data.selection_fraction == 0.0 and (self.train.patience or self.train.schedule == "plateau"):
             yield "train.patience and plateau need a selection split: set data.selection_fraction, say 0.15"
+        if self.train.swa and self.train.patience:
+            yield "train.swa averages the last epochs, which train.patience may never let come: set one of them to 0"
 
 
 class TrainAConfig(TrainerConfig):
@@ -320,7 +326,7 @@ class TrainAProConfig(TrainerConfig):
         yield from super().conflicts()
         n_mels, groups = self.frontend.n_mels, self.model.subbands
         if not fits_bc_resnet(n_mels, groups):
-            near = sorted(range(1, 257), key=lambda bands: (abs(bands - n_mels), bands))
+            near = sorted(range(1, 257 + 16 * groups), key=lambda bands: (abs(bands - n_mels), bands))
             can = [bands for bands in near if fits_bc_resnet(bands, groups)][:4]
             ways = [n for n in range(2, 9) if fits_bc_resnet(n_mels, n)]
             other = f"; with {n_mels} bands, model.subbands {' or '.join(map(str, ways))} fits" if ways else ""

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from esc_ensemble.memory import free_unused, is_out_of_memory
+
 INT16_SCALE = 1.0 / 32768.0
 
 
@@ -71,15 +73,25 @@ def predict_logits(
         n_classes: C, for the shape where there is no clip.
         device: where the model is.
         window_seconds: length of the stretch in the middle that each shift hears; 0 hears all.
-        batch_size: clips at a time; each makes S waveforms.
+        batch_size: clips at a time; each makes S waveforms. Halved where the memory runs out.
     """
     model.eval()
     logits = np.empty((len(shift_seconds), len(index), n_classes), dtype=np.float32)
-    for start in range(0, len(index), batch_size):
+    start = 0
+    while start < len(index):
         chosen = index[start : start + batch_size]
-        waveform = to_waveform(read_batch(chosen), device)
-        shifted = shift_waveform(waveform, shift_seconds, sample_rate, window_seconds)
-        n_shifts, batch, n_samples = shifted.shape
-        part = model(shifted.view(n_shifts * batch, n_samples))  # (S·B, T) -> (S·B, C)
-        logits[:, start : start + batch] = part.float().view(n_shifts, batch, -1).cpu().numpy()
+        try:
+            waveform = to_waveform(read_batch(chosen), device)
+            shifted = shift_waveform(waveform, shift_seconds, sample_rate, window_seconds)
+            n_shifts, batch, n_samples = shifted.shape
+            part = model(shifted.view(n_shifts * batch, n_samples))  # (S·B, T) -> (S·B, C)
+            logits[:, start : start + batch] = part.float().view(n_shifts, batch, -1).cpu().numpy()
+        except RuntimeError as error:
+            if batch_size == 1 or not is_out_of_memory(error):
+                raise
+            batch_size = max(1, len(chosen) // 2)
+        else:
+            start += len(chosen)
+            continue
+        free_unused(device)
     return logits

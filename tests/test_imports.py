@@ -23,7 +23,7 @@ LEVELS = [
     {"logits", "metrics"},
     {"features"},
     {"augment"},
-    {"models"},
+    {"models", "memory"},
     {"predict"},
     {"training"},
     {"submission"},

@@ -13,6 +13,8 @@ from esc_ensemble.config import MixConfig
 WAVEFORM_MIXES = ("between_class", "energy_mixup")
 FEATURE_MIXES = ("mixup", "cutmix")
 LOUDNESS_FRAME_SECONDS = 0.05
+SILENCE = 1e-12
+"""Mean square below which a clip is silent."""
 UNION = "energy_mixup"
 """The mix whose labels are a union (all wholly true), to be judged by binary cross-entropy."""
 
@@ -118,7 +120,7 @@ def mix_energies(waveform: Tensor, targets: Tensor, spread_db: float) -> tuple[T
     """Energy-aware mixup (after Gazneli 2022): waveforms at about equal energy, so both can be heard.
 
     The other clip is brought to this one's energy, give or take `spread_db`, and added; the sum keeps this
-    one's energy. Labels are the union: (B, C) with 1 for every class that sounds.
+    one's energy. Labels are the union: (B, C) with 1 for every class that sounds. Silence is not mixed.
 
     Args:
         waveform: (B, T).
@@ -128,10 +130,13 @@ def mix_energies(waveform: Tensor, targets: Tensor, spread_db: float) -> tuple[T
     partner = torch.randperm(len(waveform)).to(waveform.device)
     energy = waveform.square().mean(dim=1, keepdim=True)  # (B, 1)
     decibel = (2.0 * torch.rand(len(waveform), 1, device=waveform.device) - 1.0) * spread_db
-    gain = (energy / energy[partner].clamp(min=1e-12)).sqrt() * 10.0 ** (decibel / 20.0)
+    gain = (energy / energy[partner].clamp(min=SILENCE)).sqrt() * 10.0 ** (decibel / 20.0)
     mixed = waveform + gain * waveform[partner]
-    mixed = mixed * (energy / mixed.square().mean(dim=1, keepdim=True).clamp(min=1e-12)).sqrt()
-    return mixed, torch.maximum(targets, targets[partner])
+    mixed = mixed * (energy / mixed.square().mean(dim=1, keepdim=True).clamp(min=SILENCE)).sqrt()
+    audible = torch.minimum(energy, energy[partner]) > SILENCE  # (B, 1)
+    return torch.where(audible, mixed, waveform), torch.where(
+        audible, torch.maximum(targets, targets[partner]), targets
+    )
 
 
 def mixed_loss(logits: Tensor, targets: Tensor, name: str, *, smoothing: float, kl: bool) -> Tensor:

@@ -72,9 +72,13 @@ def _warp(waveform: Tensor, config: AugmentConfig) -> Tensor:
     )
     position = torch.arange(n_samples, device=waveform.device) * speed  # float32: exact to 1/64 of a sample
     position = position - length * (position / length).floor()
-    before = position.floor().clamp_(max=n_samples - 1.0)
+    before = position.floor().clamp_(max=length - 1.0)
     after = torch.where(before + 1.0 >= length, 0.0, before + 1.0)
-    new = torch.lerp(old.gather(1, before.long()), old.gather(1, after.long()), position - before)
+    between = position - before
+    if config.crop:
+        start = (_uniform(old, 0.0, 1.0) * (n_samples - length + 1.0)).floor()  # of the part that is kept
+        before, after = before + start, after + start
+    new = torch.lerp(old.gather(1, before.long()), old.gather(1, after.long()), between)
     return waveform.index_copy(0, warped, new)
 
 

@@ -7,14 +7,12 @@ was killed goes on from its last whole epoch to the very same weights.
 from __future__ import annotations
 
 import copy
-import csv
 import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -27,19 +25,18 @@ from torch.nn import functional as F
 from esc_ensemble.augment.mixing import draw_mix, mix_features, mix_waveforms, mixed_loss
 from esc_ensemble.augment.waveform import augment_waveform, random_window
 from esc_ensemble.config import AugmentConfig, MixConfig, TrainConfig
-from esc_ensemble.errors import ModelFileError, WorkError
+from esc_ensemble.errors import WorkError
 from esc_ensemble.features.specaugment import bend_bands, spec_augment
-from esc_ensemble.files import atomic_path
+from esc_ensemble.memory import free_unused, is_out_of_memory
 from esc_ensemble.metrics import log_loss, softmax, top_k_accuracy
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.predict import predict_logits, to_waveform
 from esc_ensemble.progress import progress, say
 from esc_ensemble.training.optim import AveragedWeights, build_optimizer, set_learning_rate
+from esc_ensemble.training.state import TrainingState, load_state, save_state
 
-STATE_SCHEMA = 2
 PLATEAU_FACTOR = 0.5
 PLATEAU_PATIENCE = 5
-CPU_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "could not create a memory object")
 
 
 @dataclass(frozen=True)
@@ -58,23 +55,8 @@ class TrainingData:
     window_seconds: float = 0.0
 
 
-@dataclass
-class TrainingState:
-    """What changes from epoch to epoch; the whole of it goes into `state.pt`."""
-
-    epoch: int = 0
-    plateau_factor: float = 1.0
-    micro_batch: int = 0
-    """Clips at a time once the memory ran out; 0 while the batch size fits."""
-    best_loss: float = math.inf
-    best_epoch: int = -1
-    plateau_epoch: int = -1
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
 class TrainingStep(nn.Module):
-    """Waveforms (B, T) and class probabilities (B, C) to the loss, by way of all augmentation.
+    """Waveforms (B, T), class probabilities (B, C) and a kind of mix to the loss, by way of all augmentation.
 
     A module of its own, so that autocast and data-parallel wrappers see one forward pass.
     """
@@ -91,10 +73,9 @@ class TrainingStep(nn.Module):
         self.kl = train.loss == "kl"
         self.channels_last = train.channels_last
 
-    def forward(self, waveform: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, waveform: Tensor, targets: Tensor, kind: str) -> tuple[Tensor, Tensor]:
         model, mix = self.model, self.mix
         waveform = random_window(augment_waveform(waveform, self.augment, model.sample_rate), self.n_window)
-        kind = draw_mix(mix)
         waveform, targets = mix_waveforms(waveform, targets, kind, mix, model.sample_rate)
         features = spec_augment(bend_bands(model.frontend(waveform), self.augment), self.augment)
         features, targets = mix_features(features, targets, kind, mix)
@@ -102,7 +83,8 @@ class TrainingStep(nn.Module):
             features = features.contiguous(memory_format=torch.channels_last)
         logits = model.forward_head(model.forward_features(features)).float()
         loss = mixed_loss(logits, targets, kind, smoothing=self.label_smoothing, kl=self.kl)
-        n_right = (logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
+        top = targets.gather(1, logits.argmax(dim=1, keepdim=True))  # (B, 1)
+        n_right = (top == targets.amax(dim=1, keepdim=True)).sum()  # of a union any class is right
         return loss, n_right
 
 
@@ -146,8 +128,9 @@ def train_model(
     step, optimizer = accelerator.prepare(
         TrainingStep(model, augment, mix, train, n_window), build_optimizer(model, train)
     )
-    training = _Training(model, step, optimizer, average, data, train, accelerator, folder, seed, title)
-    state = _load_state(training)
+    training = _Training(model, step, optimizer, average, data, train, mix, accelerator, folder, seed, title)
+    learner: dict[str, Any] = {"model": model, "optimizer": optimizer, "average": average, "accelerator": accelerator}
+    state = load_state(folder, **learner)
     display = progress(title, train.epochs, "epochs", done=state.epoch)
     with display if accelerator.is_main_process else nullcontext(_stay_silent) as advance:
         while state.epoch < train.epochs and not _out_of_patience(state, train):
@@ -158,7 +141,7 @@ def train_model(
             state.epoch += 1
             state.history.append(row)
             if accelerator.is_main_process:
-                _save_state(training, state)
+                save_state(folder, state, **learner)
             advance(note=_note(row))
     model.load_state_dict(state.best_weights if train.patience and state.best_weights else average.weights)
     return model.cpu().eval()
@@ -174,6 +157,7 @@ class _Training:
     average: AveragedWeights
     data: TrainingData
     train: TrainConfig
+    mix: MixConfig
     accelerator: Accelerator
     folder: Path
     seed: int
@@ -215,6 +199,7 @@ def _run_epoch(training: _Training, state: TrainingState) -> dict[str, float]:
         "train_top1": float(total_right) / n_seen,
         "seconds": round(seconds, 3),
         "clips_per_second": round(n_seen * accelerator.num_processes / seconds, 1),
+        "micro_batch": state.micro_batch or train.batch_size,
     }
 
 
@@ -231,15 +216,15 @@ def _take_step(training: _Training, state: TrainingState, clips: np.ndarray) -> 
         WorkError: not even one clip fits, or one of several processes ran out of memory.
     """
     train, accelerator = training.train, training.accelerator
+    kind = draw_mix(training.mix)
     while True:
         micro_batch = min(state.micro_batch or train.batch_size, len(clips))
         try:
-            loss, n_right = _add_gradients(training, clips, micro_batch)
+            loss, n_right = _add_gradients(training, clips, micro_batch, kind)
             break
         except RuntimeError as error:  # of which torch.OutOfMemoryError is one
             if not is_out_of_memory(error):
                 raise
-        # Outside of `except`, whose traceback would keep the step's tensors alive.
         if accelerator.num_processes > 1 or micro_batch == 1:
             raise WorkError(
                 f"Out of memory with {micro_batch} clips at a time. Set a smaller --train.batch-size (with a larger "
@@ -247,8 +232,7 @@ def _take_step(training: _Training, state: TrainingState, clips: np.ndarray) -> 
             )
         state.micro_batch = max(1, micro_batch // 2)
         training.optimizer.zero_grad()
-        if accelerator.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_unused(accelerator.device)
         say(
             f"{training.title}: out of memory with {micro_batch} clips at a time; going on from the same step "
             f"with {state.micro_batch} and {math.ceil(len(clips) / state.micro_batch)} accumulations."
@@ -261,7 +245,7 @@ def _take_step(training: _Training, state: TrainingState, clips: np.ndarray) -> 
     return loss, n_right
 
 
-def _add_gradients(training: _Training, clips: np.ndarray, micro_batch: int) -> tuple[Tensor, Tensor]:
+def _add_gradients(training: _Training, clips: np.ndarray, micro_batch: int, kind: str) -> tuple[Tensor, Tensor]:
     """Adds the mean gradient over `clips`, a micro-batch at a time, to the parameters' gradients."""
     data, accelerator = training.data, training.accelerator
     parts = np.array_split(clips, math.ceil(len(clips) / micro_batch))
@@ -272,16 +256,11 @@ def _add_gradients(training: _Training, clips: np.ndarray, micro_batch: int) -> 
         targets = F.one_hot(torch.from_numpy(data.labels[part]), data.n_classes).float().to(accelerator.device)
         last = part is parts[-1]
         with nullcontext() if last else accelerator.no_sync(training.step):
-            loss, n_right = training.step(waveform, targets)
+            loss, n_right = training.step(waveform, targets, kind)
             accelerator.backward(loss * (len(part) / len(clips)))
         total_loss += loss.detach() * len(part)
         total_right += n_right
     return total_loss, total_right
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory; on a CPU only the text of its error says so."""
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in CPU_OUT_OF_MEMORY)
 
 
 def _epoch_steps(
@@ -339,53 +318,6 @@ def _follow_selection(training: _Training, state: TrainingState, row: dict[str, 
 def _out_of_patience(state: TrainingState, train: TrainConfig) -> bool:
     waited = state.epoch - 1 - state.best_epoch
     return bool(train.patience and state.best_epoch >= 0 and waited >= train.patience)
-
-
-def _save_state(training: _Training, state: TrainingState) -> None:
-    scaler = training.accelerator.scaler
-    values = {
-        "schema": STATE_SCHEMA,
-        "state": vars(state),
-        "model": training.model.state_dict(),
-        "optimizer": training.optimizer.state_dict(),
-        "average": training.average.weights,
-        "n_updates": training.average.n_updates,
-        "n_even": training.average.n_even,
-        "scaler": scaler.state_dict() if scaler else {},
-    }
-    with atomic_path(training.folder / "state.pt") as temporary:
-        torch.save(values, temporary)
-    names = list(dict.fromkeys(name for row in state.history for name in row))
-    with (
-        atomic_path(training.folder / "history.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(state.history)
-
-
-def _load_state(training: _Training) -> TrainingState:
-    path = training.folder / "state.pt"
-    if not path.exists():
-        return TrainingState()
-    accelerator = training.accelerator
-    try:
-        values = torch.load(path, map_location=accelerator.device, weights_only=True)
-        if values["schema"] != STATE_SCHEMA:
-            raise ValueError(f"schema {values['schema']} instead of {STATE_SCHEMA}")
-        training.model.load_state_dict(values["model"])
-        training.optimizer.load_state_dict(values["optimizer"])
-        training.average.weights = values["average"]
-        training.average.n_updates = values["n_updates"]
-        training.average.n_even = values["n_even"]
-        if accelerator.scaler and values["scaler"]:
-            accelerator.scaler.load_state_dict(values["scaler"])
-        return TrainingState(**values["state"])
-    except (RuntimeError, LookupError, TypeError, ValueError, EOFError, OSError, UnpicklingError) as error:
-        # torch's own text on a bad pickle advises to load it unsafely.
-        reason = "it is no training state" if isinstance(error, UnpicklingError) else error
-        raise ModelFileError(f"{path} is damaged ({reason}). Delete it to train this fold from the start.") from error
 
 
 def _stay_silent(n: int = 1, note: str = "") -> None:

@@ -33,8 +33,11 @@ def learning_rate_factor(config: TrainConfig, step: int, n_steps: int) -> float:
     """Gives the part of the peak learning rate at `step` of `n_steps`: a pure function, so nothing to save.
 
     `onecycle` is the two cosines of torch's OneCycleLR with its default start and end; `cosine` rises in a
-    line and falls to 0; `constant` and `plateau` stay (plateau's own factor is kept by the loop).
+    line and falls to 0; `constant` and `plateau` stay (plateau's own factor is kept by the loop). While weights are
+    averaged evenly (`swa`) the rate stays as it was when that began: steps must be wide for the mean to gain.
     """
+    if config.swa:
+        step = min(step, math.ceil((1.0 - config.swa) * n_steps))
     if config.schedule in ("constant", "plateau"):
         return 1.0
     if config.schedule == "onecycle":
@@ -66,7 +69,8 @@ class AveragedWeights:
 
     The decay rises from 0.1 as (1 + n) / (10 + n) up to its setting, so that the first, random weights are
     soon forgotten. With decay 0 it just holds the last weights. Even updates (stochastic weight averaging,
-    Izmailov 2018) start the mean anew from the first of them.
+    Izmailov 2018) start the mean anew from the first of them. Running statistics of norms are averaged like weights,
+    instead of computed again for the mean, which costs a pass over all clips.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
