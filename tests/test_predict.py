@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,24 @@ def test_a_window_is_the_middle_of_the_shifted_clip() -> None:
     assert found[:, 0].tolist() == [[5, 6, 7, 8], [3, 4, 5, 6], [0, 1, 2, 3]]
     shorter = shift_waveform(waves, (0.0,), 10, window_seconds=1.4)
     assert shorter[0, 0].tolist() == [8, 9, *range(10), 0, 1]
+
+
+class Small(Edges):
+    """Has no room for more than three waveforms at a time."""
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        if len(waveform) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().forward(waveform)
+
+
+def test_a_batch_that_does_not_fit_is_taken_in_smaller_ones() -> None:
+    how: dict[str, Any] = {"sample_rate": 10, "n_classes": 2, "device": CPU, "batch_size": 7}
+    index = np.arange(7)
+    found = predict_logits(Small(), lambda chosen: CLIPS[chosen], index, (0.0,), **how)
+    np.testing.assert_array_equal(found, predict(list(index)))
+    with pytest.raises(torch.OutOfMemoryError):  # one clip at four shifts
+        predict_logits(Small(), lambda chosen: CLIPS[chosen], index, (-0.1, 0.0, 0.1, 0.2), **how)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])

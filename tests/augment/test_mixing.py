@@ -166,6 +166,15 @@ def test_silence_mixes_without_a_nan() -> None:
         assert torch.isfinite(targets).all()
 
 
+def test_energy_mixup_leaves_silence_and_what_would_meet_it_alone() -> None:
+    waves = torch.randn(40, 100) * (torch.arange(40) % 2)[:, None]
+    mixed, targets = mix_energies(waves, torch.eye(40), 6.0)
+    alone = targets.sum(dim=1) == 1
+    torch.testing.assert_close(mixed[alone], waves[alone])
+    assert alone[::2].all()  # the silent ones
+    assert 0 < (~alone[1::2]).sum() < 20  # sounding ones, where the partner sounds too
+
+
 def test_energy_mixup_brings_both_to_one_level_and_unites_labels() -> None:
     n_clips = 64
     waves = torch.eye(n_clips) * torch.logspace(-2, 0, n_clips)[:, None]  # one sample each: shares can be read off

@@ -122,6 +122,16 @@ def test_crop_repeats_a_part_of_the_clip() -> None:
     assert min(lengths) < 0.35 * n_samples
 
 
+def test_a_crop_lies_anywhere_in_the_clip() -> None:
+    found = augment_waveform(counting(1, 400).repeat(300, 1), only(crop=1.0, crop_min=0.5))
+    assert found.min() == 0.0
+    assert found.max() == 399.0
+    starts = found[:, 0]
+    assert starts.min() < 10
+    assert starts.max() > 150
+    assert (found.amax(dim=1) - starts + 1 >= 200).all()
+
+
 def test_the_shortest_crop_is_one_sample() -> None:
     found = augment_waveform(counting(50, 4), only(crop=1.0, crop_min=1e-6))
     assert torch.isfinite(found).all()

@@ -27,6 +27,7 @@ from esc_ensemble.metrics import score, softmax
 from esc_ensemble.models.checkpoint import load_checkpoint
 from esc_ensemble.predict import shift_waveform, to_waveform
 from esc_ensemble.settings import build, read_yaml
+from esc_ensemble.training import crossval
 from esc_ensemble.training.crossval import train_run
 from tests.conftest import Made
 from tests.tiny import tiny_config, write_config
@@ -265,6 +266,24 @@ def test_folds_trained_at_once_give_the_very_same_bytes(
         path = Path(fold) / "logits.npz"
         assert (tmp_path / "one" / path).read_bytes() == (made.runs[0] / path).read_bytes()
         assert not (tmp_path / "one" / fold / "state.pt").exists()
+
+
+def test_a_run_begun_with_both_threads_on_a_fold_goes_on_so(
+    tmp_path: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(train={"threads": 2, "epochs": 1})
+    for folds in ((1,), (1, 2, 3)):
+        train_run(tmp_path / "run", config, catalog, folds=folds, n_workers=1)
+        assert json.loads((tmp_path / "run" / "manifest.json").read_text())["threads"] == 2
+    assert "folds at a time" not in capsys.readouterr().err  # two threads each would be four
+
+
+def test_where_no_process_can_start_one_fold_has_all_threads(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crossval, "can_spawn", lambda: False)
+    train_run(tmp_path / "run", tiny_config(train={"threads": 2, "epochs": 1}), catalog, folds=(1, 2), n_workers=1)
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["threads"] == 2
 
 
 def test_on_a_cpu_each_thread_takes_a_fold(tmp_path: Path, catalog: Catalog) -> None:

@@ -15,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from esc_ensemble.config import AugmentConfig, MixConfig, TrainConfig
 from esc_ensemble.errors import ModelFileError, WorkError
 from esc_ensemble.models.base import AudioClassifier
+from esc_ensemble.training import loop
 from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import PLATEAU_FACTOR, PLATEAU_PATIENCE, TrainingData, train_model
 from tests.tiny import NO_AUGMENT
@@ -307,6 +308,8 @@ class Hungry(Linear):
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:125] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
 ]
 
 
@@ -337,11 +340,29 @@ def test_out_of_memory_is_survived_with_the_same_steps_and_weights(
     assert "with 2 and 4 accumulations" in said
 
 
-def test_the_smaller_micro_batch_outlives_a_restart(tmp_path: Path) -> None:
+def test_the_smaller_micro_batch_outlives_a_restart_and_stands_in_the_history(tmp_path: Path) -> None:
     train(tmp_path, train_config(epochs=1), model=Hungry(3, OUT_OF_MEMORY[0]))
     again = Hungry(3, OUT_OF_MEMORY[0])
     train(tmp_path, train_config(epochs=2), model=again)
     assert max(again.seen) <= 3
+    with (tmp_path / "history.csv").open(newline="") as file:
+        assert [row["micro_batch"] for row in csv.DictReader(file)] == ["2", "2"]
+
+
+def test_all_micro_batches_of_a_step_are_mixed_in_one_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: list[str] = []
+
+    def note(features: Tensor, targets: Tensor, kind: str, config: MixConfig) -> tuple[Tensor, Tensor]:
+        kinds.append(kind)
+        return features, targets
+
+    monkeypatch.setattr(loop, "mix_features", note)
+    mix = MixConfig(mixup=0.4, cutmix=0.4)
+    train(tmp_path, train_config(epochs=6, batch_size=4, accumulation=4), mix=mix)
+    assert len(kinds) == 6 * N_CLIPS // 4
+    steps = [kinds[start : start + 4] for start in range(0, len(kinds), 4)]
+    assert all(len(set(step)) == 1 for step in steps)
+    assert {step[0] for step in steps} == {"mixup", "cutmix", ""}
 
 
 def test_one_clip_too_many_for_the_memory_ends_with_advice(tmp_path: Path) -> None:

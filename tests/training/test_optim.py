@@ -144,6 +144,15 @@ def test_sgd_is_torchs_nesterov_and_spares_vectors_from_decay() -> None:
     assert not build_optimizer(model, config(optimizer="sgd", momentum=0.0)).param_groups[0]["nesterov"]
 
 
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine"])
+def test_the_rate_stays_while_weights_are_averaged_evenly(schedule: Any) -> None:
+    plain, held = TrainConfig(schedule=schedule), TrainConfig(schedule=schedule, swa=0.25)
+    factors = [learning_rate_factor(held, step, 100) for step in range(100)]
+    assert factors[:76] == [learning_rate_factor(plain, step, 100) for step in range(76)]
+    assert set(factors[75:]) == {factors[75]}
+    assert factors[75] > 0.1
+
+
 def test_even_updates_give_the_plain_mean_of_what_they_saw_like_torchs_swa() -> None:
     model = torch.nn.Linear(3, 2)
     average, swa = AveragedWeights(model, 0.99), AveragedModel(model)
