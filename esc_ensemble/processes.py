@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,14 @@ def run_together(work: Callable[..., None], shares: Sequence[tuple[Any, ...]]) -
         for share in shares:
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_run, args=(theirs, work, share), daemon=True)
-            process.start()
+            with _no_interrupts():
+                process.start()
             theirs.close()
             running[ours] = process
         while running:
             for connection in wait(list(running)):
                 assert isinstance(connection, Connection)
-                failure = _receive(connection)
+                failure = _receive(connection, running[connection])
                 if failure is not None:
                     raise failure
                 running.pop(connection).join()
@@ -81,10 +83,31 @@ def _run(connection: Connection, work: Callable[..., None], share: tuple[Any, ..
         connection.send(WorkError(f"A process failed:\n{traceback.format_exc()}"))
 
 
-def _receive(connection: Connection) -> EscError | None:
+def _receive(connection: Connection, process: multiprocessing.context.SpawnProcess) -> EscError | None:
     try:
         failure = connection.recv()
     except EOFError:
-        return WorkError("A process was killed; most often the memory ran out. Try fewer at once (--parallel-folds).")
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            return WorkError(
+                "A process was killed; most often the memory ran out. Try fewer at once (--parallel-folds)."
+            )
+        return WorkError(
+            f"A process ended before its work was done (exit code {process.exitcode}); what it wrote above says why. "
+            'A script that starts such work must do so under `if __name__ == "__main__":`.'
+        )
     assert failure is None or isinstance(failure, EscError)
     return failure
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Ignores Ctrl-C for a moment: a process started meanwhile ignores it from its first instruction on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

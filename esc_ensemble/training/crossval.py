@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +145,8 @@ def _open_trainer(run_dir: Path, config: TrainerConfig, catalog: Catalog, thread
 def _train_share(open_trainer: Callable[[], Trainer], splits: list[FoldSplit]) -> None:
     """Trains some folds in a process of its own; the run is open already."""
     use_lines()
-    trainer = open_trainer()
+    with redirect_stderr(StringIO()):  # what is to be said of the data was said
+        trainer = open_trainer()
     for split in splits:
         _train_fold(trainer, split)
 
