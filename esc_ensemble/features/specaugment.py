@@ -32,7 +32,8 @@ def spec_augment(features: Tensor, config: AugmentConfig) -> Tensor:
 def bend_bands(features: Tensor, config: AugmentConfig) -> Tensor:
     """Lifts and cuts bands along a random smooth curve, one for each clip (after FilterAugment, Nam 2022).
 
-    Adding to log-mel is multiplying the spectrum: the colouring that microphones, rooms and distances make.
+    Adding to log-mel is multiplying the spectrum: the colouring that microphones, rooms and distances make. The
+    curve is added to every channel, though to PCEN, which takes slow colouring out, that happens in no recording.
 
     Args:
         features: (B, channels, F, L), standardised.

@@ -27,10 +27,10 @@ class SubSpectralNorm(nn.Module):
         self.norm = nn.BatchNorm2d(channels * groups)
 
     def forward(self, maps: Tensor) -> Tensor:
-        _, channels, n_mels, n_frames = maps.shape
+        _, channels, n_bands, n_frames = maps.shape
         # (B, D, F, L) -> (B, D·G, F/G, L) and back. A reshape, since channels-last maps have no such view.
-        grouped = maps.reshape(-1, channels * self.groups, n_mels // self.groups, n_frames)
-        return self.norm(grouped).reshape(-1, channels, n_mels, n_frames)
+        grouped = maps.reshape(-1, channels * self.groups, n_bands // self.groups, n_frames)
+        return self.norm(grouped).reshape(-1, channels, n_bands, n_frames)
 
 
 class BroadcastBlock(nn.Module):
