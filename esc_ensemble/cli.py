@@ -115,7 +115,7 @@ def synth(out: Path, /, *, clips_per_class: int = 20, n_folds: int = 5, seed: in
     Args:
         out: Folder to make.
         clips_per_class: Clips of each sound.
-        n_folds: Numbers.
+        n_folds: Folds.
         seed: Start of the random numbers.
     """
     from esc_ensemble.data.synthetic import make_synthetic  # noqa: PLC0415
