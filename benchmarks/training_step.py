@@ -75,7 +75,7 @@ def make_step(config: TrainAProConfig, channels_last: bool, precision: str, comp
 
     def work() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss, _ = step(waveform, targets)
+            loss, _ = step(waveform, targets, "mixup")
         loss.backward()
         model.zero_grad()
         if device.type == "cuda":

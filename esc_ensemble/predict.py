@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,19 +80,25 @@ def predict_logits(
     logits = np.empty((len(shift_seconds), len(index), n_classes), dtype=np.float32)
     start = 0
     while start < len(index):
-        chosen = index[start : start + batch_size]
+        waveforms = read_batch(index[start : start + batch_size])
         try:
-            waveform = to_waveform(read_batch(chosen), device)
-            shifted = shift_waveform(waveform, shift_seconds, sample_rate, window_seconds)
-            n_shifts, batch, n_samples = shifted.shape
-            part = model(shifted.view(n_shifts * batch, n_samples))  # (S·B, T) -> (S·B, C)
-            logits[:, start : start + batch] = part.float().view(n_shifts, batch, -1).cpu().numpy()
+            part = _all_shifts(model, to_waveform(waveforms, device), shift_seconds, sample_rate, window_seconds)
         except RuntimeError as error:
             if batch_size == 1 or not is_out_of_memory(error):
                 raise
-            batch_size = max(1, len(chosen) // 2)
-        else:
-            start += len(chosen)
+            batch_size = max(1, len(waveforms) // 2)
+            part = None
+        if part is None:
+            free_unused(device)
             continue
-        free_unused(device)
+        logits[:, start : start + len(waveforms)] = part
+        start += len(waveforms)
     return logits
+
+
+def _all_shifts(model: nn.Module, waveform: Tensor, *how: Any) -> np.ndarray:
+    """Logits (S, B, C) of one batch (B, T); what it needed on the device is free again when it returns or fails."""
+    shifted = shift_waveform(waveform, *how)
+    n_shifts, batch, n_samples = shifted.shape
+    logits = model(shifted.view(n_shifts * batch, n_samples))  # (S·B, T) -> (S·B, C)
+    return np.asarray(logits.float().view(n_shifts, batch, -1).cpu().numpy())

@@ -108,15 +108,19 @@ def test_windows_are_judged_by_the_mean_over_their_crops(made: Made) -> None:
     np.testing.assert_allclose(heard(run, windows).logits[0], run.logits.mean(axis=0))
 
 
+def comparison(changes: Path, data: Path, cache: Path, folds: str) -> list[str]:
+    """The command, with a small base and its runs beside the file of changes."""
+    config, runs = write_config(changes.parent / "c.yaml"), changes.parent / "runs"
+    given = {"data": data, "config": config, "runs": runs, "fold": folds, "cache": cache}
+    return ["compare", str(changes), *(f"--{name}={value}" for name, value in given.items())]
+
+
 def test_the_command_trains_compares_and_resumes(
     synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = tmp_path / "changes.yaml"
     changes.write_text("no mixup:\n  mix: {mixup: 0.0}\n")
-    command = [
-        *("compare", str(changes), "--data", str(synthetic_dir), "--config", str(write_config(tmp_path / "c.yaml"))),
-        *("--runs", str(tmp_path / "runs"), "--fold", "1,2", "--cache", str(shared_cache_dir), "--json"),
-    ]
+    command = [*comparison(changes, synthetic_dir, shared_cache_dir, "1,2"), "--json"]
     assert main(command) == 0
     printed = json.loads(capsys.readouterr().out)
     folder = tmp_path / "runs" / "compare"
@@ -144,10 +148,7 @@ def test_a_change_that_diverges_is_left_out_and_told_at_the_end(
 ) -> None:
     changes = tmp_path / "changes.yaml"
     changes.write_text("wild:\n  train: {learning_rate: 1.0e+30, clip_norm: 0.0}\nno mixup:\n  mix: {mixup: 0.0}\n")
-    command = [
-        *("compare", str(changes), "--data", str(synthetic_dir), "--config", str(write_config(tmp_path / "c.yaml"))),
-        *("--runs", str(tmp_path / "runs"), "--fold", "1", "--cache", str(shared_cache_dir)),
-    ]
+    command = comparison(changes, synthetic_dir, shared_cache_dir, "1")
     assert main(command) == 1
     printed = capsys.readouterr()
     assert "no mixup" in printed.out

@@ -129,8 +129,7 @@ def train_model(
         TrainingStep(model, augment, mix, train, n_window), build_optimizer(model, train)
     )
     training = _Training(model, step, optimizer, average, data, train, mix, accelerator, folder, seed, title)
-    learner: dict[str, Any] = {"model": model, "optimizer": optimizer, "average": average, "accelerator": accelerator}
-    state = load_state(folder, **learner)
+    state = load_state(folder, model=model, optimizer=optimizer, average=average, accelerator=accelerator)
     display = progress(title, train.epochs, "epochs", done=state.epoch)
     with display if accelerator.is_main_process else nullcontext(_stay_silent) as advance:
         while state.epoch < train.epochs and not _out_of_patience(state, train):
@@ -141,7 +140,7 @@ def train_model(
             state.epoch += 1
             state.history.append(row)
             if accelerator.is_main_process:
-                save_state(folder, state, **learner)
+                save_state(folder, state, model=model, optimizer=optimizer, average=average, accelerator=accelerator)
             advance(note=_note(row))
     model.load_state_dict(state.best_weights if train.patience and state.best_weights else average.weights)
     return model.cpu().eval()
@@ -207,7 +206,8 @@ def _take_step(training: _Training, state: TrainingState, clips: np.ndarray) -> 
     """One move of the optimiser by the mean gradient over `clips`, in micro-batches that fit into the memory.
 
     Where the memory runs out the micro-batch is halved, for the rest of the fold too, and the same step is
-    taken again: gradients add up to the same mean, so only batch statistics notice.
+    taken again with the same mix: gradients add up to a mean over the same clips. Batch statistics, partners in the
+    mix and random draws differ.
 
     Returns:
         The sum of the clips' losses and the number of clips whose top class is right, as scalars.
