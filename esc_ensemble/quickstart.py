@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
     "data": {"sample_rate": 16000},
     "frontend": {"n_mels": 40, "n_fft": 512, "window": 512, "hop": 320, "f_max": 8000.0},
     "train": {"learning_rate": 5e-3, "ema_decay": 0.95, "batch_size": 16},
-    "mix": {"mixup": 0.5},
+    "mix": {"mixup": 0.5, "between_class": 0.0},
 }
 MEMBERS: dict[str, tuple[type[TrainerConfig], dict[str, Any]]] = {
     "a": (TrainAConfig, {"model": {"widths": [16, 32, 64, 96]}}),

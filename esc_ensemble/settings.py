@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,7 +57,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         old = merged.get(key)
         if isinstance(value, dict) and key in merged and not isinstance(old, dict):
-            raise ConfigError(f'"{key}" must be a group of settings, found {old!r}.')
+            raise ConfigError(f'"{key}" is a group of settings in one place and {old!r} in another.')
         merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
 
@@ -73,21 +73,22 @@ def build(kind: type[S], values: dict[str, Any], origin: str) -> S:
     Raises:
         ConfigError: all unknown keys and bad values, each by its dotted name, with the nearest right key.
     """
+    defaults = {name: field.default for name, field in kind.model_fields.items()}
     try:
-        settings = kind.model_validate(_with_own_defaults(kind, values))
+        settings = kind.model_validate(_with_own_defaults(defaults, values))
     except ValidationError as error:
         raise ConfigError(list_problems(f"{origin} cannot be used:", explain(kind, error))) from error
     check(settings, origin)
     return settings
 
 
-def _with_own_defaults(kind: type[Settings], values: dict[str, Any]) -> dict[str, Any]:
-    """Puts in what `kind` sets for a group otherwise than the group's class does: naming one key keeps the rest."""
+def _with_own_defaults(defaults: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Puts in what a group's default sets otherwise than the group's class does: naming one key keeps the rest."""
     filled = dict(values)
-    for name, field in kind.model_fields.items():
-        if isinstance(field.default, Settings) and isinstance(filled.get(name), dict):
-            own = merge(field.default.model_dump(exclude_unset=True), filled[name])
-            filled[name] = _with_own_defaults(type(field.default), own)
+    for name, default in defaults.items():
+        if isinstance(default, Settings) and isinstance(values.get(name), dict):
+            own = default.model_dump(exclude_unset=True)
+            filled[name] = own | _with_own_defaults(dict(default), values[name])
     return filled
 
 

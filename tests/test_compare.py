@@ -25,7 +25,7 @@ def test_a_plan_is_the_base_and_single_changes_of_it_for_every_seed() -> None:
     found = plan(TrainAConfig, SETTINGS, changes, (0, 5))
     assert list(found) == [BASE, "no mixup", "short"]
     assert [[config.seed for config in configs] for configs in found.values()] == [[0, 5]] * 3
-    assert [configs[0].mix.mixup for configs in found.values()] == [1.0, 0.0, 1.0]
+    assert [configs[0].mix.mixup for configs in found.values()] == [0.5, 0.0, 0.5]
     assert [configs[0].train.epochs for configs in found.values()] == [2, 2, 1]
     assert found["no mixup"][0].data == found[BASE][0].data
 
@@ -35,7 +35,7 @@ def test_a_plan_is_the_base_and_single_changes_of_it_for_every_seed() -> None:
     [
         ({"x": 3}, "must be a group of settings"),
         ({"x": {}}, "must be a group of settings"),
-        ({"x": {"mix": {"mixup": 1.0}}}, "changes nothing"),
+        ({"x": {"mix": {"mixup": 0.5}}}, "changes nothing"),
         ({"x": {"mix": {"mixxup": 1.0}}}, 'The change "x".*mixxup'),
         ({"a b": {"mix": {"mixup": 0.1}}, "a-b": {"mix": {"mixup": 0.2}}}, "same folder"),
         ({"x": {"seed": 3}}, "seeds are given with --seeds"),
@@ -45,7 +45,7 @@ def test_a_plan_is_the_base_and_single_changes_of_it_for_every_seed() -> None:
         ({False: {"mix": {"mixup": 0.0}}}, "not named by a text"),
         ({"混合": {"mix": {"mixup": 0.0}}}, "Latin letter"),
         ({}, "no change to compare"),
-        ({"x": 3, "y": {"mix": {"mixup": 1.0}}, "z": {"mix": {"q": 1}}}, '"x" must.*"y" changes nothing.*"z".*q'),
+        ({"x": 3, "y": {"mix": {"mixup": 0.5}}, "z": {"mix": {"q": 1}}}, '"x" must.*"y" changes nothing.*"z".*q'),
     ],
 )
 def test_changes_that_cannot_be_compared_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -31,8 +32,12 @@ def test_every_file_in_configs_can_be_used(path: Path) -> None:
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
 def test_every_comparison_in_configs_can_be_run(path: Path) -> None:
+    command = re.search(r"esc-ens compare (\S+) --config (\S+)", path.read_text(encoding="utf-8"))
+    assert command
+    assert CONFIGS.parent / command[1] == path
     changes = read_yaml(path)
-    assert list(plan(TrainAConfig, {}, changes, [0])) == ["base", *changes]
+    base = read_yaml(CONFIGS.parent / command[2])
+    assert list(plan(TrainAConfig, base, changes, [0])) == ["base", *changes]
 
 
 @pytest.mark.parametrize("kind", list(COMMANDS.values()))
@@ -49,6 +54,28 @@ def test_a_group_named_in_part_keeps_what_its_command_sets_in_it() -> None:
     assert (found.train.epochs, found.train.channels_last) == (3, TrainAProConfig().train.channels_last)
     assert build(TrainAProConfig, {"frontend": {"n_mels": 80}}, "it").frontend.n_mels == 80
     assert build(TrainAConfig, {"frontend": {"hop": 320}}, "it").frontend.n_mels == TrainAConfig().frontend.n_mels
+
+    class Inner(Settings):
+        first: int = 1
+        second: int = 1
+        third: int = 1
+
+    class Outer(Settings):
+        inner: Inner = Inner(first=2)
+
+    class Top(Settings):
+        outer: Outer = Outer(inner=Inner(second=3))
+
+    class Plain(Settings):
+        outer: Outer = Outer()
+
+    assert build(Top, {"outer": {"inner": {"third": 4}}}, "it").outer.inner == Inner(first=1, second=3, third=4)
+    assert build(Plain, {"outer": {"inner": {"third": 4}}}, "it").outer.inner == Inner(first=2, second=1, third=4)
+
+
+def test_a_group_where_a_value_belongs_is_told_by_its_name() -> None:
+    with pytest.raises(ConfigError, match=r"train\.epochs: .*found {'a': 1}"):
+        build(TrainAConfig, {"train": {"epochs": {"a": 1}}}, "it")
 
 
 # --- there and back
