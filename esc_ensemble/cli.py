@@ -196,7 +196,7 @@ def compare_runs(
     else:
         folds = ", ".join(map(str, rows[0].folds))
         print_table(f"{folder}: folds {folds}", HEADER, [row.cells() for row in rows])
-        print("Intervals hold for other clips, not for other seeds.")
+        print("Intervals hold for other clips, not for other seeds. Log losses are after cross-fitted temperatures.")
         if len(rows) > 1:
             print(f"Plot: {folder / 'compare.png'}")
     if failures:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from esc_ensemble.blend.calibrate import fit_temperature
 from esc_ensemble.config import TrainerConfig
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.errors import ConfigError, WorkError
@@ -29,8 +30,10 @@ N_DRAWS = 2000
 class Variant:
     """One row of a comparison; differences are to the base, paired clip by clip over `folds`.
 
-    `top1` and `log_loss` are means over clips and seeds. The differences' intervals (95 %) resample sources: they
-    hold for other clips, not for other seeds, whose spread is `seed_std` (0 for a single seed, which has none).
+    `top1` and `log_loss` are means over clips and seeds. Log losses are those after a temperature, which for each fold
+    is fitted on the others (a single fold has none): mixing and label smoothing make a network unsure of itself,
+    which any blend mends. The differences' intervals (95 %) resample sources: they hold for other clips, not for
+    other seeds, whose spread is `seed_std` (0 for a single seed, which has none).
     """
 
     name: str
@@ -190,7 +193,7 @@ def heard(run: RunLogits, config: TrainerConfig) -> RunLogits:
 def judge(name: str, runs: Sequence[RunLogits], base: Sequence[RunLogits], folds: Sequence[int]) -> Variant:
     """Gives the row of a variant from its runs and the base's, seed by seed, over `folds`, which all of them have.
 
-    Runs have one set of logits each (`heard`), without time shifts and temperatures: what training alone gives.
+    Runs have one set of logits each (`heard`), without time shifts: what training alone gives.
     """
     hits, losses = _by_clip(runs, folds)  # (seeds, N) each
     base_hits, base_losses = _by_clip(base, folds)
@@ -257,10 +260,20 @@ def _by_clip(runs: Sequence[RunLogits], folds: Sequence[int]) -> tuple[np.ndarra
     hits, losses = [], []
     for run in runs:
         chosen = np.isin(run.fold_of_clip, folds)
-        logits, labels = run.logits[0, chosen], run.labels[chosen]
+        logits, labels, fold_of_clip = run.logits[0, chosen], run.labels[chosen], run.fold_of_clip[chosen]
         hits.append((logits.argmax(axis=1) == labels).astype(np.float64))
-        losses.append(clip_losses(softmax(logits.astype(np.float64)), labels))
+        losses.append(clip_losses(softmax(_calibrated(logits, labels, fold_of_clip)), labels))
     return np.stack(hits), np.stack(losses)
+
+
+def _calibrated(logits: np.ndarray, labels: np.ndarray, fold_of_clip: np.ndarray) -> np.ndarray:
+    """Logits (N, C), each fold's divided by the temperature of least log loss on the others; one alone as it is."""
+    calibrated = logits.astype(np.float64)
+    for fold in np.unique(fold_of_clip):
+        others = fold_of_clip != fold
+        if others.any():
+            calibrated[~others] /= fit_temperature(logits[others], labels[others])
+    return calibrated
 
 
 def _points(interval: tuple[float, float]) -> tuple[float, float]:

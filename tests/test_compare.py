@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from esc_ensemble.__main__ import main
+from esc_ensemble.blend.calibrate import fit_temperature
 from esc_ensemble.compare import BASE, heard, judge, plan, plot
 from esc_ensemble.config import TrainAConfig
 from esc_ensemble.errors import ConfigError
 from esc_ensemble.logits import RunLogits, read_run
+from esc_ensemble.metrics import clip_losses, softmax
 from tests.conftest import Made
 from tests.tiny import SETTINGS, write_config
 
@@ -82,6 +84,21 @@ def test_differences_are_paired_clip_by_clip_and_resampled_by_source(made: Made)
     assert row.seed_std == 0.0
     same = judge("same", [base], [base], run.fold_numbers)
     assert (same.top1_gain, same.top1_interval, same.log_loss_interval) == (0.0, (0.0, 0.0), (0.0, 0.0))
+
+
+def test_log_losses_are_those_after_a_temperature_from_the_other_folds(made: Made) -> None:
+    run = read_run(made.runs[0])
+    unsure = replace(run, logits=0.2 * run.logits)
+    assert judge("unsure", [unsure], [run], run.fold_numbers).log_loss_gain == pytest.approx(0.0, abs=1e-5)
+    alone = judge("unsure", [unsure], [run], run.fold_numbers[:1])
+    assert abs(alone.log_loss_gain) > 0.01  # no other fold, no temperature
+    two = run.fold_numbers[:2]
+    losses = []
+    for fold, other in (two, two[::-1]):
+        here, there = run.fold_of_clip == fold, run.fold_of_clip == other
+        temperature = fit_temperature(run.logits[0, there], run.labels[there])
+        losses.append(clip_losses(softmax(run.logits[0, here].astype(float) / temperature), run.labels[here]))
+    assert judge("x", [run], [run], two).log_loss == pytest.approx(np.concatenate(losses).mean())
 
 
 def test_the_spread_over_seeds_is_told(made: Made) -> None:
