@@ -222,8 +222,18 @@ def plot(path: Path, rows: Sequence[Variant]) -> None:
     figure = Figure(figsize=(11, 1.4 + 0.4 * len(changed)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     panels: list[tuple[Any, str, list[float], list[tuple[float, float]]]] = [
-        (left, "top-1, points", [100 * r.top1_gain for r in changed], [_points(r.top1_interval) for r in changed]),
-        (right, "log loss", [r.log_loss_gain for r in changed], [r.log_loss_interval for r in changed]),
+        (
+            left,
+            "top-1, points (right is better)",
+            [100 * r.top1_gain for r in changed],
+            [_points(r.top1_interval) for r in changed],
+        ),
+        (
+            right,
+            "log loss (left is better)",
+            [r.log_loss_gain for r in changed],
+            [r.log_loss_interval for r in changed],
+        ),
     ]
     places = np.arange(len(changed))
     for axes, title, gains, intervals in panels:
