@@ -295,13 +295,26 @@ class TrainerConfig(Settings):
             yield "train.swa averages the last epochs, which train.patience may never let come: set one of them to 0"
 
 
+class AMixConfig(MixConfig):
+    """Mixing for model A: hard, which its long training can fit (benchmarks/RESULTS.md)."""
+
+    mixup: Probability = 0.5
+    between_class: Probability = 0.5
+
+
+class ATrainConfig(TrainConfig):
+    """The training of model A: hard mixing underfits in 60 epochs (benchmarks/RESULTS.md)."""
+
+    epochs: Positive = 180
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.995
+
+
 class TrainAConfig(TrainerConfig):
     """Everything that `esc-ens train-a` can be told."""
 
-    # Harder mixing wants long training: at 60 epochs it underfits (benchmarks/RESULTS.md).
-    mix: MixConfig = MixConfig(mixup=0.5, between_class=0.5)
+    mix: AMixConfig = AMixConfig()
     """Mixing of clips in training."""
-    train: TrainConfig = TrainConfig(epochs=180, ema_decay=0.995)
+    train: ATrainConfig = ATrainConfig()
     """The training."""
     model: SpecCnnConfig = SpecCnnConfig()
     """The network."""
@@ -316,13 +329,26 @@ class TrainAConfig(TrainerConfig):
             )
 
 
+class AProFrontendConfig(FrontendConfig):
+    """The front end of model A Pro, whose sub-spectral norm cannot cut 64 bands into 5 groups."""
+
+    n_mels: Positive = 40
+
+
+class AProTrainConfig(TrainConfig):
+    """The training of model A Pro: depthwise convolutions are faster on contiguous maps on a CPU."""
+
+    epochs: Positive = 80
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.995
+    channels_last: bool = False
+
+
 class TrainAProConfig(TrainerConfig):
     """Everything that `esc-ens train-a-pro` can be told."""
 
-    frontend: FrontendConfig = FrontendConfig(n_mels=40)
+    frontend: AProFrontendConfig = AProFrontendConfig()
     """Waveforms to features."""
-    # Depthwise convolutions are faster on contiguous maps on a CPU.
-    train: TrainConfig = TrainConfig(epochs=80, ema_decay=0.995, channels_last=False)
+    train: AProTrainConfig = AProTrainConfig()
     """The training."""
     model: BcResNetConfig = BcResNetConfig()
     """The network."""

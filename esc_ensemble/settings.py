@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,9 +15,20 @@ from esc_ensemble.errors import ConfigError, did_you_mean, list_problems
 
 
 class Settings(BaseModel):
-    """A frozen group of settings. The text under a field is its help in the command line and in YAML."""
+    """A frozen group of settings. The text under a field is its help in the command line and in YAML.
+
+    Other defaults for a group are a subclass of it, not an instance with other values: so they hold where the group
+    is named in part, and the command line shows them. A field of it without a text keeps its parent's.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for parent in cls.__bases__:
+            for name, field in getattr(parent, "model_fields", {}).items():
+                cls.model_fields[name].description = cls.model_fields[name].description or field.description
 
     def conflicts(self) -> Iterator[str]:
         """Gives what is wrong between the fields, which are right each for itself.
@@ -73,23 +84,12 @@ def build(kind: type[S], values: dict[str, Any], origin: str) -> S:
     Raises:
         ConfigError: all unknown keys and bad values, each by its dotted name, with the nearest right key.
     """
-    defaults = {name: field.default for name, field in kind.model_fields.items()}
     try:
-        settings = kind.model_validate(_with_own_defaults(defaults, values))
+        settings = kind.model_validate(values)
     except ValidationError as error:
         raise ConfigError(list_problems(f"{origin} cannot be used:", explain(kind, error))) from error
     check(settings, origin)
     return settings
-
-
-def _with_own_defaults(defaults: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Puts in what a group's default sets otherwise than the group's class does: naming one key keeps the rest."""
-    filled = dict(values)
-    for name, default in defaults.items():
-        if isinstance(default, Settings) and isinstance(values.get(name), dict):
-            own = default.model_dump(exclude_unset=True)
-            filled[name] = own | _with_own_defaults(dict(default), values[name])
-    return filled
 
 
 def check(settings: Settings, origin: str) -> None:

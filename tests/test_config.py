@@ -55,22 +55,14 @@ def test_a_group_named_in_part_keeps_what_its_command_sets_in_it() -> None:
     assert build(TrainAProConfig, {"frontend": {"n_mels": 80}}, "it").frontend.n_mels == 80
     assert build(TrainAConfig, {"frontend": {"hop": 320}}, "it").frontend.n_mels == TrainAConfig().frontend.n_mels
 
-    class Inner(Settings):
-        first: int = 1
-        second: int = 1
-        third: int = 1
 
-    class Outer(Settings):
-        inner: Inner = Inner(first=2)
-
-    class Top(Settings):
-        outer: Outer = Outer(inner=Inner(second=3))
-
-    class Plain(Settings):
-        outer: Outer = Outer()
-
-    assert build(Top, {"outer": {"inner": {"third": 4}}}, "it").outer.inner == Inner(first=1, second=3, third=4)
-    assert build(Plain, {"outer": {"inner": {"third": 4}}}, "it").outer.inner == Inner(first=2, second=1, third=4)
+@pytest.mark.parametrize("kind", list(COMMANDS.values()))
+def test_the_defaults_of_a_group_are_those_of_its_class_which_the_command_line_shows(kind: type[Settings]) -> None:
+    for field in kind.model_fields.values():
+        if isinstance(field.default, Settings):
+            assert field.annotation is type(field.default)
+            assert field.default == type(field.default)()
+            test_the_defaults_of_a_group_are_those_of_its_class_which_the_command_line_shows(type(field.default))
 
 
 def test_a_group_where_a_value_belongs_is_told_by_its_name() -> None:
