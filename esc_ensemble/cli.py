@@ -174,7 +174,7 @@ def compare_runs(
     """Train a base and single changes of it on the same folds and seeds; show what each change gives.
 
     The base is the defaults, or what --config says. Runs that are there already are not trained again, so a change
-    can be added later.
+    can be added to the file later; the table holds what the file holds.
 
     Args:
         changes: YAML file: a name for each change, and under it the settings that differ from the base.
@@ -192,11 +192,13 @@ def compare_runs(
     folder = how.runs / out
     rows, failures = compare(folder, variants, _catalog(how.data, how.esc10, how.n_folds), **_training(how))
     if how.as_json:
-        print((folder / "compare.json").read_text(encoding="utf-8"))
+        print(json.dumps([vars(row) for row in rows], indent=2))
     else:
         folds = ", ".join(map(str, rows[0].folds))
         print_table(f"{folder}: folds {folds}", HEADER, [row.cells() for row in rows])
-        print("Intervals hold for other clips, not for other seeds. Log losses are after cross-fitted temperatures.")
+        print("Intervals hold for other clips, not for other seeds.")
+        if len(rows[0].folds) > 1:
+            print("Log losses are after cross-fitted temperatures.")
         if len(rows) > 1:
             print(f"Plot: {folder / 'compare.png'}")
     if failures:

@@ -14,13 +14,14 @@ import numpy as np
 from esc_ensemble.blend.calibrate import fit_temperature
 from esc_ensemble.config import TrainerConfig
 from esc_ensemble.data.catalog import Catalog
-from esc_ensemble.errors import ConfigError, WorkError
-from esc_ensemble.files import atomic_path, write_json
+from esc_ensemble.errors import ConfigError, EscError, list_problems
+from esc_ensemble.files import atomic_path, folder_lock, write_json
 from esc_ensemble.logits import RunLogits, read_run
 from esc_ensemble.metrics import bootstrap_interval, clip_losses, softmax
 from esc_ensemble.progress import say
 from esc_ensemble.settings import build, merge
 from esc_ensemble.training.crossval import train_run
+from esc_ensemble.training.manifest import check_same_settings
 
 BASE = "base"
 N_DRAWS = 2000
@@ -142,8 +143,9 @@ def compare(
 ) -> tuple[list[Variant], list[str]]:
     """Trains what is not trained yet and writes `compare.json`, `compare.csv` and `compare.png` into `folder`.
 
-    The files are written anew after each variant, so that a long comparison can be read while it runs. A variant
-    whose training fails, say because it diverges, is left out, and the others go on.
+    The files hold `variants` and nothing from earlier. They are written anew after each variant, so that a long
+    comparison can be read while it runs. A variant whose training fails, say because it diverges, is left out, and
+    the others go on.
 
     Args:
         folder: each variant and seed has a run of its own in it, which resumes like any run.
@@ -156,20 +158,51 @@ def compare(
         The rows, base first, and what went wrong, a text for each variant that failed.
 
     Raises:
-        WorkError: the base's training failed.
+        ConfigError: the folder holds runs of these names with other settings.
+        EscError: the base's training failed, or another process writes to the folder.
     """
+    _refuse_other_settings(folder, variants)
+    with folder_lock(folder):
+        return _compare(folder, variants, catalog, folds=folds or catalog.fold_numbers, **how)
+
+
+def _refuse_other_settings(folder: Path, variants: Mapping[str, Sequence[TrainerConfig]]) -> None:
+    problems = []
+    for name, configs in variants.items():
+        for config in configs:
+            try:
+                check_same_settings(_run_dir(folder, name, config), config)
+            except ConfigError as error:
+                problems.append(f"{name}: {error}")
+    if problems:
+        raise ConfigError(list_problems("Nothing was trained:", problems))
+
+
+def _run_dir(folder: Path, name: str, config: TrainerConfig) -> Path:
+    return folder / f"{_slug(name)}-seed{config.seed}"
+
+
+def _compare(
+    folder: Path,
+    variants: Mapping[str, Sequence[TrainerConfig]],
+    catalog: Catalog,
+    *,
+    folds: tuple[int, ...],
+    **how: Any,
+) -> tuple[list[Variant], list[str]]:
     rows: list[Variant] = []
     failures: list[str] = []
     base: list[RunLogits] = []
-    folds = folds or catalog.fold_numbers
+    for name in ("compare.json", "compare.csv", "compare.png"):
+        (folder / name).unlink(missing_ok=True)
     for name, configs in variants.items():
         runs = []
         try:
             for config in configs:
-                run_dir = folder / f"{_slug(name)}-seed{config.seed}"
+                run_dir = _run_dir(folder, name, config)
                 train_run(run_dir, config, catalog, folds=folds, **how)
                 runs.append(heard(read_run(run_dir), config))
-        except WorkError as error:
+        except EscError as error:
             if not base:
                 raise
             failures.append(f"{name}: {error}")

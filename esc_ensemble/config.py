@@ -189,7 +189,7 @@ class SpecCnnConfig(Settings):
     name: Literal["spec_cnn", "spec_cnn_reference"] = "spec_cnn"
     """Compact residual CNN (spec_cnn) or the reference system's plain one (spec_cnn_reference)."""
     widths: tuple[Positive, ...] = (24, 48, 96, 160)
-    """Channels of the stages; each stage after the first halves time and frequency."""
+    """Channels of the stages, each of which halves time and frequency."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
     """Dropout before the classifier."""
 
@@ -205,7 +205,7 @@ class BcResNetConfig(Settings):
     """BC-ResNet as published (Kim 2021)."""
     scale: Annotated[float, Field(ge=1.0, le=8.0)] = 3.0
     """Width: 8 is BC-ResNet-8, with 64 channels in its first stage and for a GPU; 1 is the smallest published."""
-    subbands: Positive = 5
+    subbands: Annotated[int, Field(ge=1, le=64)] = 5
     """Groups of neighbouring bands that are normalised on their own."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Dropout of whole channels in the temporal part of each block."""
@@ -357,7 +357,8 @@ class TrainAProConfig(TrainerConfig):
         yield from super().conflicts()
         n_mels, groups = self.frontend.n_mels, self.model.subbands
         if not fits_bc_resnet(n_mels, groups):
-            near = sorted(range(1, 257 + 16 * groups), key=lambda bands: (abs(bands - n_mels), bands))
+            span = range(max(1, n_mels - 16 * groups), max(n_mels, 40) + 16 * groups)
+            near = sorted(span, key=lambda bands: (abs(bands - n_mels), bands))
             can = [bands for bands in near if fits_bc_resnet(bands, groups)][:4]
             ways = [n for n in range(2, 9) if fits_bc_resnet(n_mels, n)]
             other = f"; with {n_mels} bands, model.subbands {' or '.join(map(str, ways))} fits" if ways else ""

@@ -73,7 +73,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise WorkError(
-            f"Another process is writing to {folder}. Wait for it to end, or choose another name with --run."
+            f"Another process is writing to {folder}. Wait for it to end, or choose another name (--run, --out)."
         ) from error
     except OSError as error:
         raise WorkError(f"Cannot write {folder}: {error.strerror}. Choose a folder you can write to.") from error

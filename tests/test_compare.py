@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from esc_ensemble.__main__ import main
 from esc_ensemble.blend.calibrate import fit_temperature
 from esc_ensemble.compare import BASE, heard, judge, plan, plot
 from esc_ensemble.config import TrainAConfig
 from esc_ensemble.errors import ConfigError
+from esc_ensemble.files import folder_lock
 from esc_ensemble.logits import RunLogits, read_run
 from esc_ensemble.metrics import clip_losses, softmax
+from esc_ensemble.settings import to_yaml
 from tests.conftest import Made
 from tests.tiny import SETTINGS, write_config
 
@@ -181,3 +184,46 @@ def test_a_plot_of_many_long_names_is_drawn(made: Made, tmp_path: Path) -> None:
     row = judge(BASE, [run], [run], run.fold_numbers)
     plot(tmp_path / "plot.png", [row, *(replace(row, name=f"a rather long name of a change {n}") for n in range(20))])
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_a_change_edited_under_its_old_name_is_refused_before_anything_is_trained(
+    synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("new:\n  mix: {mixup: 0.0}\nold:\n  mix: {mixup: 0.1}\n")
+    command = comparison(changes, synthetic_dir, shared_cache_dir, "1")
+    folder = tmp_path / "runs" / "compare"
+    old = TrainAConfig.model_validate(SETTINGS | {"mix": {"mixup": 0.2}})
+    (folder / "old-seed0" / "fold-1").mkdir(parents=True)
+    (folder / "old-seed0" / "config.yaml").write_text(to_yaml(old))
+    (folder / "old-seed0" / "manifest.json").write_text('{"config_hash": "another"}')
+    assert main(command) == 2
+    message = capsys.readouterr().err
+    assert "old: " in message
+    assert "mix.mixup: 0.2 there, 0.1 asked for" in message
+    assert "rename the change" in message
+    assert not (folder / "base-seed0").exists()
+
+
+def test_a_change_that_cannot_run_here_is_told_at_the_end(
+    synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without a GPU")
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("on a GPU:\n  train: {device: cuda}\nno mixup:\n  mix: {mixup: 0.0}\n")
+    assert main(comparison(changes, synthetic_dir, shared_cache_dir, "1")) == 1
+    printed = capsys.readouterr()
+    assert "no mixup" in printed.out
+    assert "on a GPU: " in printed.err
+    assert "temperatures" not in printed.out  # a single fold has none
+
+
+def test_two_comparisons_in_one_folder_are_refused(
+    synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("no mixup:\n  mix: {mixup: 0.0}\n")
+    with folder_lock(tmp_path / "runs" / "compare"):
+        assert main(comparison(changes, synthetic_dir, shared_cache_dir, "1")) == 1
+    assert "--out" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from esc_ensemble.settings import build, config_hash, read_yaml, to_yaml
 SCHEMA = 1
 N_CLIP_PATHS = 64
 PACKAGES = ("torch", "accelerate", "numpy", "soundfile", "soxr")
-OTHER_NAME = "Choose another name: --run of a run, --out of a comparison."
+OTHER_NAME = "Choose another name: --run of a run, --out of a comparison (or rename the change), or delete the folder."
 
 
 def open_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, **facts: Any) -> dict[str, Any]:
@@ -41,9 +41,11 @@ def open_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, **facts: An
         ConfigError: the folder holds a run of another trainer, with other settings or on other data.
     """
     config_path, manifest_path = run_dir / "config.yaml", run_dir / "manifest.json"
-    if any(run_dir.glob("fold-*")) and config_path.exists() and manifest_path.exists():
+    if _has_run(run_dir):
         manifest = _read_manifest(manifest_path)
-        _check_same_run(run_dir, config, catalog, manifest)
+        if manifest.get("dataset_fingerprint") != catalog.fingerprint:
+            raise ConfigError(f"{run_dir} was trained on other data ({manifest.get('dataset_path')}). {OTHER_NAME}")
+        check_same_settings(run_dir, config)
         return manifest
     manifest = {
         "schema": SCHEMA,
@@ -88,10 +90,13 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_same_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, manifest: dict[str, Any]) -> None:
-    if manifest.get("dataset_fingerprint") != catalog.fingerprint:
-        raise ConfigError(f"{run_dir} was trained on other data ({manifest.get('dataset_path')}). {OTHER_NAME}")
-    if manifest.get("config_hash") == config_hash(config):
+def check_same_settings(run_dir: Path, config: TrainerConfig) -> None:
+    """Refuses to go on in a folder whose run has other settings; a folder without a run is fine.
+
+    Raises:
+        ConfigError: the folder holds a run of another trainer or with other settings.
+    """
+    if not _has_run(run_dir) or _read_manifest(run_dir / "manifest.json").get("config_hash") == config_hash(config):
         return
     path = run_dir / "config.yaml"
     values = read_yaml(path)
@@ -102,6 +107,10 @@ def _check_same_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, mani
     problems = _differences(old.model_dump(), config.model_dump())
     if problems:
         raise ConfigError(list_problems(f"{run_dir} was trained with other settings:", problems, OTHER_NAME))
+
+
+def _has_run(run_dir: Path) -> bool:
+    return any(run_dir.glob("fold-*")) and all((run_dir / name).exists() for name in ("config.yaml", "manifest.json"))
 
 
 def _model_names(config: TrainerConfig) -> tuple[str, ...]:
