@@ -90,6 +90,7 @@ def test_a_block_is_what_the_paper_writes(n_in: int, n_out: int, stride: int) ->
         (64, 5, r"n_mels 64 cannot be cut into model\.subbands 5 after every stride: take 39, 40, 79, 80 bands"),
         (128, 5, r"; with 128 bands, model\.subbands 2 or 4 or 8 fits"),
         (16, 5, "take 39, 40, 79, 80 bands"),
+        (1001, 5, "take 999, 1000, 1039, 1040 bands"),
     ],
 )
 def test_bands_that_cannot_be_cut_are_refused_with_those_that_can(n_mels: int, subbands: int, text: str) -> None:
