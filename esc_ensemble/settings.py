@@ -41,6 +41,19 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=Settings)
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads plain YAML and refuses a key given twice, of which the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f'"{key.value}" stands twice', key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML file of settings as a plain dict. Tags that would build Python objects are refused.
 
@@ -48,7 +61,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing or is not a YAML mapping.
     """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError as error:
         raise ConfigError(f"Config file {path} does not exist.") from error
     except (OSError, UnicodeDecodeError) as error:

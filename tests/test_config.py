@@ -246,6 +246,13 @@ def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path: Path, conten
         read_yaml(tmp_path / "c.yaml")
 
 
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "g:\n  a: 1\n  a: 1\n", "g: {x: {a: 1, a: 2}}\n"])
+def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r'(?s)c\.yaml.*"a" stands twice.*line \d'):
+        read_yaml(tmp_path / "c.yaml")
+
+
 def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.yaml", tmp_path):
         with pytest.raises(ConfigError, match=path.name):
