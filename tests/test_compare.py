@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,19 +129,24 @@ def test_windows_are_judged_by_the_mean_over_their_crops(made: Made) -> None:
     np.testing.assert_allclose(heard(run, windows).logits[0], run.logits.mean(axis=0))
 
 
-def comparison(changes: Path, data: Path, cache: Path, folds: str) -> list[str]:
-    """The command, with a small base and its runs beside the file of changes."""
-    config, runs = write_config(changes.parent / "c.yaml"), changes.parent / "runs"
-    given = {"data": data, "config": config, "runs": runs, "fold": folds, "cache": cache}
-    return ["compare", str(changes), *(f"--{name}={value}" for name, value in given.items())]
+@pytest.fixture
+def comparison(synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path) -> Callable[..., list[str]]:
+    """Writes a file of changes and gives the command, with a small base and its runs below `tmp_path`."""
+
+    def write(changes: str, folds: str = "1") -> list[str]:
+        (tmp_path / "changes.yaml").write_text(changes)
+        config, runs = write_config(tmp_path / "c.yaml"), tmp_path / "runs"
+        given = {"data": synthetic_dir, "config": config, "runs": runs, "fold": folds, "cache": shared_cache_dir}
+        return ["compare", str(tmp_path / "changes.yaml"), *(f"--{name}={value}" for name, value in given.items())]
+
+    return write
 
 
 def test_the_command_trains_compares_and_resumes(
-    synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
+    comparison: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = tmp_path / "changes.yaml"
-    changes.write_text("no mixup:\n  mix: {mixup: 0.0}\n")
-    command = [*comparison(changes, synthetic_dir, shared_cache_dir, "1,2"), "--json"]
+    text = "no mixup:\n  mix: {mixup: 0.0}\n"
+    command = [*comparison(text, "1,2"), "--json"]
     assert main(command) == 0
     printed = json.loads(capsys.readouterr().out)
     folder = tmp_path / "runs" / "compare"
@@ -152,7 +158,7 @@ def test_the_command_trains_compares_and_resumes(
     assert float(rows[1]["log_loss_gain_low"]) <= float(rows[1]["log_loss_gain"])
     assert (folder / "no-mixup-seed0" / "fold-2" / "logits.npz").exists()
 
-    changes.write_text(changes.read_text() + "one epoch:\n  train: {epochs: 1}\n")
+    comparison(text + "one epoch:\n  train: {epochs: 1}\n")
     assert main(command) == 0
     out = capsys.readouterr()
     assert json.loads(out.out)[:2] == printed
@@ -164,11 +170,9 @@ def test_the_command_trains_compares_and_resumes(
 
 
 def test_a_change_that_diverges_is_left_out_and_told_at_the_end(
-    synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
+    comparison: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = tmp_path / "changes.yaml"
-    changes.write_text("wild:\n  train: {learning_rate: 1.0e+30, clip_norm: 0.0}\nno mixup:\n  mix: {mixup: 0.0}\n")
-    command = comparison(changes, synthetic_dir, shared_cache_dir, "1")
+    command = comparison("wild:\n  train: {learning_rate: 1.0e+30, clip_norm: 0.0}\nno mixup:\n  mix: {mixup: 0.0}\n")
     assert main(command) == 1
     printed = capsys.readouterr()
     assert "no mixup" in printed.out
@@ -187,11 +191,9 @@ def test_a_plot_of_many_long_names_is_drawn(made: Made, tmp_path: Path) -> None:
 
 
 def test_a_change_edited_under_its_old_name_is_refused_before_anything_is_trained(
-    synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
+    comparison: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = tmp_path / "changes.yaml"
-    changes.write_text("new:\n  mix: {mixup: 0.0}\nold:\n  mix: {mixup: 0.1}\n")
-    command = comparison(changes, synthetic_dir, shared_cache_dir, "1")
+    command = comparison("new:\n  mix: {mixup: 0.0}\nold:\n  mix: {mixup: 0.1}\n")
     folder = tmp_path / "runs" / "compare"
     old = TrainAConfig.model_validate(SETTINGS | {"mix": {"mixup": 0.2}})
     (folder / "old-seed0" / "fold-1").mkdir(parents=True)
@@ -206,13 +208,11 @@ def test_a_change_edited_under_its_old_name_is_refused_before_anything_is_traine
 
 
 def test_a_change_that_cannot_run_here_is_told_at_the_end(
-    synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
+    comparison: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if torch.cuda.is_available():
         pytest.skip("needs a machine without a GPU")
-    changes = tmp_path / "changes.yaml"
-    changes.write_text("on a GPU:\n  train: {device: cuda}\nno mixup:\n  mix: {mixup: 0.0}\n")
-    assert main(comparison(changes, synthetic_dir, shared_cache_dir, "1")) == 1
+    assert main(comparison("on a GPU:\n  train: {device: cuda}\nno mixup:\n  mix: {mixup: 0.0}\n")) == 1
     printed = capsys.readouterr()
     assert "no mixup" in printed.out
     assert "on a GPU: " in printed.err
@@ -220,10 +220,8 @@ def test_a_change_that_cannot_run_here_is_told_at_the_end(
 
 
 def test_two_comparisons_in_one_folder_are_refused(
-    synthetic_dir: Path, tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
+    comparison: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = tmp_path / "changes.yaml"
-    changes.write_text("no mixup:\n  mix: {mixup: 0.0}\n")
     with folder_lock(tmp_path / "runs" / "compare"):
-        assert main(comparison(changes, synthetic_dir, shared_cache_dir, "1")) == 1
+        assert main(comparison("no mixup:\n  mix: {mixup: 0.0}\n")) == 1
     assert "--out" in capsys.readouterr().err
