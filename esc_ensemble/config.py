@@ -14,6 +14,7 @@ from esc_ensemble.settings import Settings
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class DataConfig(Settings):
@@ -29,7 +30,7 @@ class DataConfig(Settings):
     """Short clips are repeated (tile) or followed by zeros (pad); long ones keep their middle."""
     trim_db: Annotated[float, Field(ge=0.0)] = 60.0
     """Silence at both ends this many dB below the clip's peak is cut before fitting; 0 keeps it."""
-    selection_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    selection_fraction: Share = 0.0
     """Part of the other folds, split off by source, for early stopping and temperature; 0 trains on all."""
 
     @property
@@ -190,7 +191,7 @@ class SpecCnnConfig(Settings):
     """Compact residual CNN (spec_cnn) or the reference system's plain one (spec_cnn_reference)."""
     widths: tuple[Positive, ...] = (24, 48, 96, 160)
     """Channels of the stages, each of which halves time and frequency."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+    dropout: Share = 0.3
     """Dropout before the classifier."""
 
     def conflicts(self) -> Iterator[str]:
@@ -207,7 +208,7 @@ class BcResNetConfig(Settings):
     """Width: 8 is BC-ResNet-8, with 64 channels in its first stage and for a GPU; 1 is the smallest published."""
     subbands: Annotated[int, Field(ge=1, le=64)] = 5
     """Groups of neighbouring bands that are normalised on their own."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    dropout: Share = 0.1
     """Dropout of whole channels in the temporal part of each block."""
 
 
@@ -224,23 +225,23 @@ class TrainConfig(Settings):
     """AdamW, or stochastic gradient descent with Nesterov momentum."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 3e-3
     """Peak learning rate; sgd wants one of about 0.1."""
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    momentum: Share = 0.9
     """Momentum of sgd."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 2e-2
     """Weight decay, decoupled in AdamW; none on biases and norms. sgd wants about 1e-3."""
     schedule: Literal["onecycle", "cosine", "plateau", "constant"] = "onecycle"
     """Course of the learning rate. Plateau needs a selection split."""
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    warmup: Share = 0.2
     """Part of all steps in which the rate rises (onecycle and cosine)."""
     loss: Literal["cross_entropy", "kl"] = "cross_entropy"
     """Against soft labels; kl is cross-entropy less the labels' own entropy, so that 0 is a perfect fit."""
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    label_smoothing: Share = 0.05
     """Probability mass spread evenly over all classes; of a union (energy_mixup) each class's pull towards 0.5."""
     clip_norm: Annotated[float, Field(ge=0.0)] = 5.0
     """Largest norm of the gradient; 0 turns clipping off."""
-    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    ema_decay: Share = 0.99
     """Decay a step of the averaged weights that are kept; 0 keeps the last weights."""
-    swa: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    swa: Share = 0.0
     """Last part of the training over which weights are averaged evenly instead (stochastic weight averaging)."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better selection loss before stopping; 0 runs all epochs. Needs a selection split."""
@@ -306,7 +307,7 @@ class ATrainConfig(TrainConfig):
     """The training of model A: hard mixing underfits in 60 epochs (benchmarks/RESULTS.md)."""
 
     epochs: Positive = 180
-    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.995
+    ema_decay: Share = 0.995
 
 
 class TrainAConfig(TrainerConfig):
@@ -339,7 +340,7 @@ class AProTrainConfig(TrainConfig):
     """The training of model A Pro: depthwise convolutions are faster on contiguous maps on a CPU."""
 
     epochs: Positive = 80
-    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.995
+    ema_decay: Share = 0.995
     channels_last: bool = False
 
 
