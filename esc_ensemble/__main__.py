@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from types import FrameType
 
 import cyclopts
 from pydantic import ValidationError
@@ -24,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and gives its exit code: 0 done, 1 the work failed, 2 input or usage was wrong."""
     # Threads that wait spin by default, and on a busy machine starve the ones they wait for: ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt_once)
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
@@ -48,6 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             debug,
         )
     return 0
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the shape of a signal handler
+    """Stops the command; Ctrl-C again and again does not get into the way of tidying up."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

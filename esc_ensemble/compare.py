@@ -14,13 +14,13 @@ import numpy as np
 from esc_ensemble.blend.calibrate import fit_temperature
 from esc_ensemble.config import TrainerConfig
 from esc_ensemble.data.catalog import Catalog
-from esc_ensemble.errors import ConfigError, EscError, list_problems
+from esc_ensemble.errors import ConfigError, DiskError, EscError, list_problems
 from esc_ensemble.files import atomic_path, folder_lock, write_json
 from esc_ensemble.logits import RunLogits, read_run
 from esc_ensemble.metrics import bootstrap_interval, clip_losses, softmax
 from esc_ensemble.progress import say
 from esc_ensemble.settings import build, merge
-from esc_ensemble.training.crossval import train_run
+from esc_ensemble.training.crossval import RunOptions, train_run
 from esc_ensemble.training.manifest import check_same_settings
 
 BASE = "base"
@@ -90,16 +90,18 @@ def plan(
         raise ConfigError(f"The seeds {', '.join(map(str, seeds))} name one twice.")
     if not changes:
         raise ConfigError("There is no change to compare: write a name and, under it, the settings that differ.")
+    if set(changes) <= set(kind.model_fields):
+        raise ConfigError(
+            f"{', '.join(changes)} are settings, not changes: write a name for the change above them, and indent them."
+        )
     problems = []
     folders = {BASE: BASE}
     for name, change in changes.items():
         problem = _misnamed(name, folders) or _useless(name, change)
         if not problem:
             try:
-                variants[name] = [
-                    build(kind, merge(merge(dict(base), change), {"seed": seed}), f'The change "{name}"')
-                    for seed in seeds
-                ]
+                values = _merged(base, name, change)
+                variants[name] = [build(kind, values | {"seed": seed}, f'The change "{name}"') for seed in seeds]
             except ConfigError as error:
                 problem = str(error)
             else:
@@ -115,7 +117,7 @@ def plan(
 def _misnamed(name: Any, folders: dict[str, str]) -> str:
     """What is wrong with a change's name, if anything; adds its folder to `folders`."""
     if not isinstance(name, str):
-        return f'The change {name!r} is not named by a text: put quotes around it, "{name}".'
+        return f"The name of a change is read as {name!r}, no text: put quotes around it in the file."
     slug = _slug(name)
     if not slug:
         return f'The change "{name}" needs a Latin letter or a digit in its name, for its folder.'
@@ -133,13 +135,15 @@ def _useless(name: str, change: Any) -> str:
     return ""
 
 
+def _merged(base: Mapping[str, Any], name: str, change: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return merge(dict(base), change)
+    except ConfigError as error:
+        raise ConfigError(f'The change "{name}" does not fit the base: {error}') from error
+
+
 def compare(
-    folder: Path,
-    variants: Mapping[str, Sequence[TrainerConfig]],
-    catalog: Catalog,
-    *,
-    folds: tuple[int, ...] = (),
-    **how: Any,
+    folder: Path, variants: Mapping[str, Sequence[TrainerConfig]], catalog: Catalog, options: RunOptions
 ) -> tuple[list[Variant], list[str]]:
     """Trains what is not trained yet and writes `compare.json`, `compare.csv` and `compare.png` into `folder`.
 
@@ -151,19 +155,48 @@ def compare(
         folder: each variant and seed has a run of its own in it, which resumes like any run.
         variants: what `plan` gave.
         catalog: the clips.
-        folds: those to train and to judge by; all where empty.
-        how: what else `train_run` is told.
+        options: which folds to train and to judge by, and how.
 
     Returns:
         The rows, base first, and what went wrong, a text for each variant that failed.
 
     Raises:
         ConfigError: the folder holds runs of these names with other settings.
-        EscError: the base's training failed, or another process writes to the folder.
+        EscError: the base's training failed, the disk is full, or another process writes to the folder.
     """
     _refuse_other_settings(folder, variants)
+    folds = options.folds or catalog.fold_numbers
+    rows: list[Variant] = []
+    failures: list[str] = []
+    base: list[RunLogits] = []
     with folder_lock(folder):
-        return _compare(folder, variants, catalog, folds=folds or catalog.fold_numbers, **how)
+        for name in ("compare.json", "compare.csv", "compare.png"):
+            (folder / name).unlink(missing_ok=True)
+        for name, configs in variants.items():
+            try:
+                runs = [_train(_run_dir(folder, name, config), config, catalog, options) for config in configs]
+            except EscError as error:
+                if not base or isinstance(error, DiskError):
+                    raise
+                failures.append(f"{name}: {error}")
+                say(f'The change "{name}" failed and is left out: {error}')
+                continue
+            base = base or runs
+            rows.append(judge(name, runs, base, folds))
+            _write(folder, rows)
+    return rows, failures
+
+
+def _train(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: RunOptions) -> RunLogits:
+    train_run(run_dir, config, catalog, options)
+    return heard(read_run(run_dir), config)
+
+
+def _write(folder: Path, rows: Sequence[Variant]) -> None:
+    write_json(folder / "compare.json", [vars(row) for row in rows])
+    _write_csv(folder / "compare.csv", rows)
+    if len(rows) > 1:
+        plot(folder / "compare.png", rows)
 
 
 def _refuse_other_settings(folder: Path, variants: Mapping[str, Sequence[TrainerConfig]]) -> None:
@@ -180,41 +213,6 @@ def _refuse_other_settings(folder: Path, variants: Mapping[str, Sequence[Trainer
 
 def _run_dir(folder: Path, name: str, config: TrainerConfig) -> Path:
     return folder / f"{_slug(name)}-seed{config.seed}"
-
-
-def _compare(
-    folder: Path,
-    variants: Mapping[str, Sequence[TrainerConfig]],
-    catalog: Catalog,
-    *,
-    folds: tuple[int, ...],
-    **how: Any,
-) -> tuple[list[Variant], list[str]]:
-    rows: list[Variant] = []
-    failures: list[str] = []
-    base: list[RunLogits] = []
-    for name in ("compare.json", "compare.csv", "compare.png"):
-        (folder / name).unlink(missing_ok=True)
-    for name, configs in variants.items():
-        runs = []
-        try:
-            for config in configs:
-                run_dir = _run_dir(folder, name, config)
-                train_run(run_dir, config, catalog, folds=folds, **how)
-                runs.append(heard(read_run(run_dir), config))
-        except EscError as error:
-            if not base:
-                raise
-            failures.append(f"{name}: {error}")
-            say(f'The change "{name}" failed and is left out: {error}')
-            continue
-        base = base or runs
-        rows.append(judge(name, runs, base, folds))
-        write_json(folder / "compare.json", [vars(row) for row in rows])
-        _write_csv(folder / "compare.csv", rows)
-        if len(rows) > 1:
-            plot(folder / "compare.png", rows)
-    return rows, failures
 
 
 def heard(run: RunLogits, config: TrainerConfig) -> RunLogits:

@@ -36,6 +36,10 @@ class WorkError(EscError):
     exit_code = 1
 
 
+class DiskError(WorkError):
+    """A file cannot be written: whatever is tried next will fail alike."""
+
+
 def list_problems(headline: str, problems: Sequence[str], advice: str = "") -> str:
     """Joins all problems of one input into one message, the first `MAX_LISTED` of them spelled out."""
     lines = [headline, *(f"  - {problem}" for problem in problems[:MAX_LISTED])]
@@ -46,10 +50,10 @@ def list_problems(headline: str, problems: Sequence[str], advice: str = "") -> s
     return "\n".join(lines)
 
 
-def did_you_mean(wrong: str, right: Iterable[str]) -> str:
-    """Gives ` Did you mean "x"?` for the nearest right name, or the list of right names."""
+def did_you_mean(wrong: str, right: Iterable[str], prefix: str = "") -> str:
+    """Gives ` Did you mean "x"?` for the nearest right name, with `prefix` before it, or the list of right names."""
     names = sorted(right)
     near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
     if near:
-        return f' Did you mean "{near[0]}"?'
+        return f' Did you mean "{prefix}{near[0]}"?'
     return f" Known: {', '.join(names)}." if names else ""

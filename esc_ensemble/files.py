@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from esc_ensemble.errors import WorkError
+from esc_ensemble.errors import DiskError, WorkError
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     A reader sees the old file or the new one, never half of one; a block that raises leaves nothing behind.
 
     Raises:
-        WorkError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written.
     """
     temporary: Path | None = None
     try:
@@ -36,11 +36,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WorkError(
+            raise DiskError(
                 f"No space left to write {path}. Free some space and run the same command again."
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-            raise WorkError(f"Cannot write {path}: {error.strerror}. Choose a folder you can write to.") from error
+            raise DiskError(f"Cannot write {path}: {error.strerror}. Choose a folder you can write to.") from error
         raise
     finally:
         if temporary is not None:
@@ -63,7 +63,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """Holds `folder` for this process; the lock goes when the process does, however it ends.
 
     Raises:
-        WorkError: another process holds it, or it cannot be made or written.
+        WorkError: another process holds it.
+        DiskError: it cannot be made or written.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - only writers of runs need it
 
@@ -76,7 +77,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
             f"Another process is writing to {folder}. Wait for it to end, or choose another name (--run, --out)."
         ) from error
     except OSError as error:
-        raise WorkError(f"Cannot write {folder}: {error.strerror}. Choose a folder you can write to.") from error
+        raise DiskError(f"Cannot write {folder}: {error.strerror}. Choose a folder you can write to.") from error
     try:
         yield
     finally:

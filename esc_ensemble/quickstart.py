@@ -19,7 +19,7 @@ from esc_ensemble.export.source import find_clips, read_source
 from esc_ensemble.infer import Classifier, write_predictions
 from esc_ensemble.progress import say
 from esc_ensemble.settings import build, merge
-from esc_ensemble.training.crossval import train_run
+from esc_ensemble.training.crossval import RunOptions, train_run
 
 # A pass over the data is two runs of all folds. This many clip visits take about two minutes on two cores.
 CLIP_VISITS = 16000
@@ -88,7 +88,7 @@ def run_quickstart(
     for name, (kind, own) in MEMBERS.items():
         run_dir = out / "runs" / name
         settings = merge(merge(SETTINGS, own), {"train": {"epochs": epochs}})
-        train_run(run_dir, build(kind, settings, "quickstart"), catalog, skip_bad=skip_bad)
+        train_run(run_dir, build(kind, settings, "quickstart"), catalog, RunOptions(skip_bad=skip_bad))
         run_dirs.append(run_dir)
 
     blend_dir = out / "submissions" / "blend"

@@ -61,7 +61,7 @@ def made(synthetic_dir: Path, shared_cache_dir: Path, tmp_path_factory: pytest.T
     from esc_ensemble.blend.ensemble import blend_runs  # noqa: PLC0415 - tests of data and blend load no torch
     from esc_ensemble.config import BlendConfig  # noqa: PLC0415
     from esc_ensemble.data.catalog import load_catalog  # noqa: PLC0415
-    from esc_ensemble.training.crossval import train_run  # noqa: PLC0415
+    from esc_ensemble.training.crossval import RunOptions, train_run  # noqa: PLC0415
     from tests.tiny import tiny_config  # noqa: PLC0415
 
     root = tmp_path_factory.mktemp("made")
@@ -70,7 +70,7 @@ def made(synthetic_dir: Path, shared_cache_dir: Path, tmp_path_factory: pytest.T
     for seed, run in enumerate(runs):
         model = {"name": "spec_cnn_reference", "widths": [8]}  # the exporter takes its time over residual blocks
         config = tiny_config(seed=seed, model=model, train={"learning_rate": 0.02, "epochs": 3})
-        train_run(run, config, catalog, folds=(1, 2), cache_dir=shared_cache_dir, n_workers=1)
+        train_run(run, config, catalog, RunOptions(folds=(1, 2), cache_dir=shared_cache_dir, n_workers=1))
     blend = root / "submissions" / "both"
     blend_runs(runs, BlendConfig(trials=10, bootstrap=20, tta=True, combiner="geometric"), blend)
     return Made(root, runs, blend)

@@ -268,7 +268,7 @@ def test_an_unknown_key_in_yaml_is_refused_with_the_nearest(
     path = tmp_path / "bad.yaml"
     path.write_text("sed: 1\ntrain:\n  epoch: 3\n  batch_size: 0\n")
     message = refused(capsys, "train-a", "--data", synthetic_dir, "--config", path)
-    assert 'unknown key "train.epoch". Did you mean "epochs"?' in message
+    assert 'unknown key "train.epoch". Did you mean "train.epochs"?' in message
     assert 'unknown key "sed". Did you mean "seed"?' in message
     assert "train.batch_size" in message
     assert "bad.yaml" in message

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 
+from esc_ensemble import compare
 from esc_ensemble.__main__ import main
 from esc_ensemble.blend.calibrate import fit_temperature
 from esc_ensemble.compare import BASE, heard, judge, plan, plot
 from esc_ensemble.config import TrainAConfig
-from esc_ensemble.errors import ConfigError
+from esc_ensemble.errors import ConfigError, DiskError
 from esc_ensemble.files import folder_lock
 from esc_ensemble.logits import RunLogits, read_run
 from esc_ensemble.metrics import clip_losses, softmax
 from esc_ensemble.settings import to_yaml
+from esc_ensemble.training import crossval
 from tests.conftest import Made
 from tests.tiny import SETTINGS, write_config
 
@@ -47,8 +49,11 @@ def test_a_plan_is_the_base_and_single_changes_of_it_for_every_seed() -> None:
         ({"x": {"seed": 3}}, "seeds are given with --seeds"),
         ({"Base": {"mix": {"mixup": 0.0}}}, "name of the base"),
         ({"base": {"mix": {"mixup": 0.0}}}, "name of the base"),
-        ({1: {"mix": {"mixup": 0.0}}}, 'not named by a text.*"1"'),
-        ({False: {"mix": {"mixup": 0.0}}}, "not named by a text"),
+        ({1: {"mix": {"mixup": 0.0}}}, "read as 1, no text: put quotes"),
+        ({False: {"mix": {"mixup": 0.0}}}, "read as False, no text: put quotes"),
+        ({"mix": {"mixup": 0.0}, "seed": 3}, "mix, seed are settings, not changes"),
+        ({"x": {"mix": 3}}, 'The change "x" cannot be used:.*mix: must be a group'),
+        ({"x": {"data": 3}}, 'The change "x" does not fit the base: "data" is given twice, as 3'),
         ({"混合": {"mix": {"mixup": 0.0}}}, "Latin letter"),
         ({}, "no change to compare"),
         ({"x": 3, "y": {"mix": {"mixup": 0.5}}, "z": {"mix": {"q": 1}}}, '"x" must.*"y" changes nothing.*"z".*q'),
@@ -178,9 +183,27 @@ def test_a_change_that_diverges_is_left_out_and_told_at_the_end(
     assert "no mixup" in printed.out
     assert "wild" not in printed.out
     assert "wild: " in printed.err
-    assert "learning-rate" in printed.err
+    assert "learning_rate" in printed.err
     rows = json.loads((tmp_path / "runs" / "compare" / "compare.json").read_text())
     assert [row["name"] for row in rows] == [BASE, "no mixup"]
+
+
+def test_a_full_disk_ends_a_comparison(
+    comparison: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = []
+    train_run = crossval.train_run
+
+    def fill(run_dir: Path, *rest: Any) -> Any:
+        trained.append(run_dir.name)
+        if len(trained) > 1:
+            raise DiskError("No space left.")
+        return train_run(run_dir, *rest)
+
+    monkeypatch.setattr(compare, "train_run", fill)
+    assert main(comparison("x:\n  mix: {mixup: 0.0}\ny:\n  mix: {mixup: 0.1}\n")) == 1
+    assert trained == ["base-seed0", "x-seed0"]
+    assert "No space left" in capsys.readouterr().err
 
 
 def test_a_plot_of_many_long_names_is_drawn(made: Made, tmp_path: Path) -> None:

@@ -65,9 +65,36 @@ def test_the_defaults_of_a_group_are_those_of_its_class_which_the_command_line_s
             test_the_defaults_of_a_group_are_those_of_its_class_which_the_command_line_shows(type(field.default))
 
 
-def test_a_group_where_a_value_belongs_is_told_by_its_name() -> None:
-    with pytest.raises(ConfigError, match=r"train\.epochs: .*found {'a': 1}"):
-        build(TrainAConfig, {"train": {"epochs": {"a": 1}}}, "it")
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train": {"epochs": {"a": 1}}}, r"train\.epochs: must be a whole number \(found {'a': 1}\)"),
+        ({"train": {"epochs": True}}, r"train\.epochs: must not be true or false \(found True\)"),
+        ({"train": {"epochs": 1.5}}, r"train\.epochs: must be a whole number \(found 1\.5\)"),
+        ({"train": {"learning_rate": False}}, r"train\.learning_rate: must not be true or false"),
+        ({"train": {"learning_rate": "fast"}}, r"train\.learning_rate: must be a number \(found 'fast'\)"),
+        ({"train": {"swa": 1.0}}, r"train\.swa: must be below 1 \(found 1\.0\)"),
+        ({"train": {"optimizer": "adam"}}, r"train\.optimizer: must be 'adamw' or 'sgd' \(found 'adam'\)"),
+        ({"train": {"checkpointing": 3}}, r"train\.checkpointing: must be true or false \(found 3\)"),
+        ({"shift_seconds": [0.0, True]}, "shift_seconds: must not be true or false"),
+        ({"shift_seconds": 0.0}, "shift_seconds: must be a list"),
+        ({"augment": {"noise_colour": [0.0, 1.0, 2.0]}}, "noise_colour: must have at most 2 values"),
+        ({"augment": {"noise_colour": [0.0]}}, r"noise_colour\.1: is missing"),
+        ({"train": 5}, r"train: must be a group of settings \(found 5\)"),
+        ({"epochs": 5}, 'unknown key "epochs". Did you mean "train.epochs"'),
+        ({"frontend": {"gain": 1.0}}, 'unknown key "frontend.gain". Did you mean "frontend.pcen.gain"'),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_name_in_plain_words(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(TrainAConfig, values, "it")
+
+
+def test_a_group_without_content_keeps_its_defaults(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("train:\n  # epochs: 3\nseed: 1\n")
+    assert build(TrainAConfig, read_yaml(tmp_path / "c.yaml"), "c") == TrainAConfig(seed=1)
+    assert merge({"train": {"epochs": 3}}, {"train": None}) == {"train": {"epochs": 3}}
+    assert merge({"train": None}, {"train": {"epochs": 3}}) == {"train": {"epochs": 3}}
 
 
 # --- there and back
@@ -157,10 +184,10 @@ def test_all_problems_are_named_at_once_by_their_dotted_keys() -> None:
     message = str(caught.value)
     for part in (
         'unknown key "sed". Did you mean "seed"?',
-        'unknown key "train.epoch". Did you mean "epochs"?',
+        'unknown key "train.epoch". Did you mean "train.epochs"?',
         "train.batch_size: ",
         "(found 0)",
-        'unknown key "frontend.pcen.gian". Did you mean "gain"?',
+        'unknown key "frontend.pcen.gian". Did you mean "frontend.pcen.gain"?',
         "frontend.pcen.power: ",
         "(found 'x')",
     ):
@@ -214,6 +241,18 @@ def test_merge_puts_groups_together_and_leaves_its_inputs() -> None:
     base, over = {"a": 1, "g": {"x": 1, "y": [1, 2]}}, {"g": {"y": [3]}, "b": {"z": 1}}
     assert merge(base, over) == {"a": 1, "g": {"x": 1, "y": [3]}, "b": {"z": 1}}
     assert base == {"a": 1, "g": {"x": 1, "y": [1, 2]}}
+
+
+@pytest.mark.parametrize(("base", "over"), [({"seed": 1}, {"seed": {"a": 2}}), ({"seed": {"a": 2}}, {"seed": 1})])
+def test_merge_refuses_a_group_for_a_value(base: dict[str, Any], over: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r'"train\.seed" is given twice, as 1 and as the group {\'a\': 2}'):
+        merge({"train": base}, {"train": over})
+
+
+def test_settings_of_the_machine_are_no_part_of_the_hash_also_where_a_trainer_has_its_own_default() -> None:
+    machine = {"device": "cpu", "threads": 1, "checkpointing": True, "channels_last": True}
+    for kind in (TrainAConfig, TrainAProConfig):
+        assert config_hash(build(kind, {"train": machine}, "it")) == config_hash(kind())
 
 
 def test_the_hash_changes_with_every_setting() -> None:

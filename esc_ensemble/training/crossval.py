@@ -36,6 +36,22 @@ from esc_ensemble.training.loop import TrainingData, train_model
 from esc_ensemble.training.manifest import open_run, run_hash
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a run is told beside its settings and its data."""
+
+    folds: tuple[int, ...] = ()
+    """Folds to train; all where empty."""
+    cache_dir: Path | None = None
+    """Where decoded waveforms lie; the user's cache folder where None."""
+    n_workers: int = 0
+    """Processes that decode; 0 takes the free cores."""
+    skip_bad: bool = False
+    """Leave out clips that cannot be decoded."""
+    parallel_folds: int = 0
+    """Folds at once; 0 takes one for each thread on a CPU, and one on a GPU."""
+
+
 @dataclass(frozen=True)
 class Trainer:
     """All that stays the same from fold to fold of one run."""
@@ -62,17 +78,7 @@ class Trainer:
         return "selection split" if self.config.data.selection_fraction else "epochs fixed beforehand"
 
 
-def train_run(
-    run_dir: Path,
-    config: TrainerConfig,
-    catalog: Catalog,
-    *,
-    folds: tuple[int, ...] = (),
-    cache_dir: Path | None = None,
-    n_workers: int = 0,
-    skip_bad: bool = False,
-    parallel_folds: int = 0,
-) -> dict[str, Any]:
+def train_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: RunOptions) -> dict[str, Any]:
     """Decodes the clips where that was not done before, then trains every fold (or those named) not done yet.
 
     Folds that train at once do so in processes of their own, which share the CPU's threads or the GPU. In the
@@ -82,11 +88,7 @@ def train_run(
         run_dir: the run's folder.
         config: all settings.
         catalog: the clips.
-        folds: those to train; all where empty.
-        cache_dir: where decoded waveforms lie.
-        n_workers: processes that decode; 0 takes the free cores.
-        skip_bad: leave out clips that cannot be decoded.
-        parallel_folds: folds at once; 0 takes one for each thread on a CPU, and one on a GPU.
+        options: which folds, and how.
 
     Returns:
         The content of `metrics.json`; nothing in all but the main process of several.
@@ -96,17 +98,17 @@ def train_run(
         DataError: clips cannot be decoded, a fold does not exist, or a class would have no training clip.
     """
     check(config, "The settings")
-    for fold in folds:
+    for fold in options.folds:
         _split(config, catalog, fold)  # refuse before the decoding
-    n_folds = len(folds or catalog.fold_numbers)
+    n_folds = len(options.folds or catalog.fold_numbers)
     threads = config.train.threads or free_cores()
-    n_parallel = min(parallel_folds or _room(config, threads), n_folds)
+    n_parallel = min(options.parallel_folds or _room(config, threads), n_folds)
     if not can_spawn():
         n_parallel = 1
-    opened = partial(_open_trainer, run_dir, config, catalog, cache_dir=cache_dir, skip_bad=skip_bad)
-    trainer = opened(max(1, threads // n_parallel), n_workers=n_workers)
+    opened = partial(_open_trainer, run_dir, config, catalog, cache_dir=options.cache_dir, skip_bad=options.skip_bad)
+    trainer = opened(max(1, threads // n_parallel), n_workers=options.n_workers)
     accelerator = trainer.accelerator
-    splits = [_split(config, trainer.catalog, fold) for fold in folds or trainer.catalog.fold_numbers]
+    splits = [_split(config, trainer.catalog, fold) for fold in options.folds or trainer.catalog.fold_numbers]
     if not accelerator.is_main_process:
         for split in splits:
             _train_fold(trainer, split)
@@ -116,7 +118,7 @@ def train_run(
         todo = [split for split in splits if not _is_done(trainer, _fold_dir(trainer, split))]
         # As many threads as the run began with, whatever is left to do: sums depend on it in their last bit.
         each = torch.get_num_threads()
-        n_parallel = min(n_parallel, len(todo), parallel_folds or max(1, threads // each))
+        n_parallel = min(n_parallel, len(todo), options.parallel_folds or max(1, threads // each))
         if n_parallel > 1 and accelerator.num_processes == 1:
             say(f"{run_dir.name}: {n_parallel} folds at a time, {each} threads each")
             work = partial(_train_share, partial(opened, each, n_workers=1))
@@ -206,8 +208,8 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
         fold_logits = _predict_fold(trainer, split, model)
         if not np.isfinite(fold_logits.test.logits).all():
             raise WorkError(
-                f"The model of fold {split.fold} diverged: its logits are not finite. Delete {trainer.run_dir} and "
-                "train again with a lower --train.learning-rate."
+                f"The model of fold {split.fold} diverged: its logits are not finite. Train anew, under another name, "
+                "with a lower train.learning_rate."
             )
         save_checkpoint(folder, model, trainer.spec, fold=split.fold, run=trainer.run_dir.name)
         write_logits(folder / "logits.npz", fold_logits)

@@ -29,7 +29,7 @@ def build_accelerator(train: TrainConfig, threads: int = 0) -> Accelerator:
     """
     use_cpu = train.device == "cpu" or not torch.cuda.is_available()
     if train.device == "cuda" and use_cpu:
-        raise ConfigError('train.device is "cuda", but torch sees no GPU here. Use --train.device auto.')
+        raise ConfigError('train.device is "cuda", but torch sees no GPU here. Set it to auto.')
     torch.set_num_threads(threads or train.threads or free_cores())
     if use_cpu:
         keep_freed_memory()
@@ -47,7 +47,7 @@ def choose_precision(wanted: str, *, use_cpu: bool) -> str:
         ConfigError: fp16 is asked for on a CPU.
     """
     if wanted == "fp16" and use_cpu:
-        raise ConfigError("train.precision fp16 needs a GPU. Use --train.precision auto.")
+        raise ConfigError("train.precision fp16 needs a GPU. Set it to auto.")
     if wanted != "auto":
         return wanted
     if use_cpu:

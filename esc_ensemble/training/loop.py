@@ -188,7 +188,7 @@ def _run_epoch(training: _Training, state: TrainingState) -> dict[str, float]:
     if not math.isfinite(mean_loss):
         raise WorkError(
             f"The training loss became {mean_loss} in epoch {state.epoch + 1}. "
-            "Lower --train.learning-rate, or set --train.precision fp32."
+            "Train anew, under another name, with a lower train.learning_rate or with train.precision fp32."
         )
     seconds = time.monotonic() - start
     return {
@@ -226,9 +226,10 @@ def _take_step(training: _Training, state: TrainingState, clips: np.ndarray) -> 
             if not is_out_of_memory(error):
                 raise
         if accelerator.num_processes > 1 or micro_batch == 1:
+            smaller = "a smaller model" if micro_batch == 1 else "a smaller train.batch_size"
             raise WorkError(
-                f"Out of memory with {micro_batch} clips at a time. Set a smaller --train.batch-size (with a larger "
-                "--train.accumulation), a smaller model, or --train.checkpointing."
+                f"Out of memory with {micro_batch} clips at a time on each process. Go on with train.checkpointing or "
+                f"fewer folds at once, or train anew, under another name, with {smaller}."
             )
         state.micro_batch = max(1, micro_batch // 2)
         training.optimizer.zero_grad()

@@ -14,7 +14,7 @@ from esc_ensemble.config import TrainerConfig
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.errors import ConfigError, list_problems
 from esc_ensemble.files import write_json, write_text
-from esc_ensemble.settings import build, config_hash, read_yaml, to_yaml
+from esc_ensemble.settings import build, config_hash, identity, read_yaml, to_yaml
 
 SCHEMA = 1
 N_CLIP_PATHS = 64
@@ -25,8 +25,9 @@ OTHER_NAME = "Choose another name: --run of a run, --out of a comparison (or ren
 def open_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, **facts: Any) -> dict[str, Any]:
     """Starts a run's folder with `config.yaml` and `manifest.json`, or checks that it holds the same run.
 
-    A run that an earlier version began goes on if the settings are the same, those that the version did not have
-    being at their defaults: a new setting's default leaves things as they were.
+    Settings that bear on nothing but speed and memory (device, threads ...) may change from one start to the next. A
+    run that an earlier version began goes on if the settings are the same, those that the version did not have being at
+    their defaults: a new setting's default leaves things as they were.
 
     Args:
         run_dir: the run's folder.
@@ -104,7 +105,7 @@ def check_same_settings(run_dir: Path, config: TrainerConfig) -> None:
     if not isinstance(model, dict) or model.get("name") not in _model_names(config):
         raise ConfigError(f"{run_dir} is a run of another trainer. {OTHER_NAME}")
     old = build(type(config), values, str(path))
-    problems = _differences(old.model_dump(), config.model_dump())
+    problems = _differences(identity(old), identity(config))
     if problems:
         raise ConfigError(list_problems(f"{run_dir} was trained with other settings:", problems, OTHER_NAME))
 

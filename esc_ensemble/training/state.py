@@ -56,8 +56,11 @@ def save_state(
         "n_even": average.n_even,
         "scaler": scaler.state_dict() if scaler else {},
     }
-    with atomic_path(folder / "state.pt") as temporary:
-        torch.save(values, temporary)
+    with atomic_path(folder / "state.pt") as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(values, file)
+        except RuntimeError as error:  # by which torch covers up a full disk
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
     names = list(dict.fromkeys(name for row in state.history for name in row))
     with atomic_path(folder / "history.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)

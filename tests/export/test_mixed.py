@@ -14,7 +14,7 @@ from esc_ensemble.export.onnx import LARGEST_DIFFERENCE, export_onnx
 from esc_ensemble.export.source import find_clips, read_source
 from esc_ensemble.infer import Classifier
 from esc_ensemble.settings import build, merge
-from esc_ensemble.training.crossval import train_run
+from esc_ensemble.training.crossval import RunOptions, train_run
 from tests.tiny import SETTINGS, tiny_config
 
 
@@ -23,9 +23,9 @@ def test_a_trained_a_pro_shares_a_file_and_its_front_end_with_a(synthetic_dir: P
     common = {"frontend": {"n_mels": 40}, "train": {"epochs": 2}}
     small = {name: group for name, group in SETTINGS.items() if name != "model"}
     pro = build(TrainAProConfig, merge(small, common | {"model": {"scale": 1.0}}), "tiny")
-    train_run(tmp_path / "runs" / "pro", pro, catalog, folds=(1, 2), n_workers=1)
+    train_run(tmp_path / "runs" / "pro", pro, catalog, RunOptions(folds=(1, 2), n_workers=1))
     a = tiny_config(**common, model={"widths": [4]})
-    train_run(tmp_path / "runs" / "a", a, catalog, folds=(1, 2), n_workers=1)
+    train_run(tmp_path / "runs" / "a", a, catalog, RunOptions(folds=(1, 2), n_workers=1))
     blend = tmp_path / "blend"
     blend_runs(
         [tmp_path / "runs" / "a", tmp_path / "runs" / "pro"], BlendConfig(trials=5, bootstrap=20, tta=True), blend

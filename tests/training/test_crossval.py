@@ -28,7 +28,7 @@ from esc_ensemble.models.checkpoint import load_checkpoint
 from esc_ensemble.predict import shift_waveform, to_waveform
 from esc_ensemble.settings import build, read_yaml
 from esc_ensemble.training import crossval
-from esc_ensemble.training.crossval import train_run
+from esc_ensemble.training.crossval import RunOptions, train_run
 from tests.conftest import Made
 from tests.tiny import tiny_config, write_config
 
@@ -50,7 +50,7 @@ def config_of(run: Path, **over: Any) -> TrainAConfig:
 
 
 def again(run: Path, catalog: Catalog, folds: tuple[int, ...] = (1, 2), **over: Any) -> dict[str, Any]:
-    return train_run(run, config_of(run, **over), catalog, folds=folds, n_workers=1)
+    return train_run(run, config_of(run, **over), catalog, RunOptions(folds=folds, n_workers=1))
 
 
 def test_a_run_holds_all_that_rebuilds_it(made: Made, catalog: Catalog) -> None:
@@ -141,6 +141,17 @@ def test_other_settings_in_the_same_folder_are_refused_key_by_key(run: Path, cat
     assert "--run" in message
 
 
+def test_settings_of_the_machine_may_change_on_the_way(
+    run: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "fold-2" / "logits.npz").unlink()
+    train = read_yaml(run / "config.yaml")["train"] | {"threads": 2, "checkpointing": True, "channels_last": False}
+    again(run, catalog, train=train)
+    assert f"{run.name} fold 1: done already" in capsys.readouterr().err
+    hashes = {read_logits(run / f"fold-{fold}" / "logits.npz").config_hash for fold in (1, 2)}
+    assert len(hashes) == 1
+
+
 def test_a_run_of_a_version_without_some_setting_goes_on_where_that_is_at_its_default(
     run: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,7 +171,7 @@ def test_a_run_of_a_version_without_some_setting_goes_on_where_that_is_at_its_de
 
 def test_a_run_of_another_trainer_is_refused(run: Path, catalog: Catalog) -> None:
     with pytest.raises(ConfigError, match=r"another trainer.*--run"):
-        train_run(run, TrainAProConfig(), catalog, folds=(1,), n_workers=1)
+        train_run(run, TrainAProConfig(), catalog, RunOptions(folds=(1,), n_workers=1))
 
 
 def test_other_data_in_the_same_folder_is_refused(run: Path, catalog: Catalog) -> None:
@@ -190,7 +201,7 @@ def test_a_fold_whose_logits_are_damaged_is_trained_again_to_the_same(run: Path,
 
 def test_a_fold_that_does_not_exist_is_refused_before_anything_is_made(tmp_path: Path, catalog: Catalog) -> None:
     with pytest.raises(DataError, match=r"no fold 9.*1, 2, 3, 4, 5"):
-        train_run(tmp_path / "new", tiny_config(), catalog, folds=(1, 9), n_workers=1)
+        train_run(tmp_path / "new", tiny_config(), catalog, RunOptions(folds=(1, 9), n_workers=1))
     assert not (tmp_path / "new").exists()
 
 
@@ -198,7 +209,7 @@ def test_settings_that_do_not_go_together_are_refused_before_anything_is_made(tm
     config = tiny_config()
     config = config.model_copy(update={"train": config.train.model_copy(update={"patience": 3})})
     with pytest.raises(ConfigError, match="selection split"):
-        train_run(tmp_path / "new", config, catalog, n_workers=1)
+        train_run(tmp_path / "new", config, catalog, RunOptions(n_workers=1))
     assert not (tmp_path / "new").exists()
 
 
@@ -222,7 +233,7 @@ def test_a_second_writer_is_refused(run: Path, catalog: Catalog) -> None:
 @pytest.mark.parametrize("patience", [0, 2])
 def test_a_selection_split_fills_the_selection_logits(tmp_path: Path, catalog: Catalog, patience: int) -> None:
     config = tiny_config(data={"selection_fraction": 0.25}, train={"patience": patience})
-    metrics = train_run(tmp_path / "run", config, catalog, folds=(3,), n_workers=1)
+    metrics = train_run(tmp_path / "run", config, catalog, RunOptions(folds=(3,), n_workers=1))
     fold = read_logits(tmp_path / "run" / "fold-3" / "logits.npz")
     split = split_fold(catalog, 3, 0.25, config.seed)
     np.testing.assert_array_equal(fold.selection.clip_ids, catalog.clip_ids[split.selection])
@@ -234,7 +245,7 @@ def test_a_selection_split_fills_the_selection_logits(tmp_path: Path, catalog: C
 
 def test_training_in_windows_stores_the_logits_of_crops(tmp_path: Path, catalog: Catalog) -> None:
     config = tiny_config(data={"window_seconds": 0.5})
-    train_run(tmp_path / "run", config, catalog, folds=(1,), n_workers=1)
+    train_run(tmp_path / "run", config, catalog, RunOptions(folds=(1,), n_workers=1))
     fold = read_logits(tmp_path / "run" / "fold-1" / "logits.npz")
     model, spec = load_checkpoint(tmp_path / "run" / "fold-1")
     assert spec.data.window_seconds == 0.5
@@ -250,7 +261,7 @@ def test_the_order_of_folds_and_what_was_drawn_before_do_not_matter(
 ) -> None:
     torch.manual_seed(1234)
     config = config_of(made.runs[0])
-    train_run(tmp_path / "one", config, catalog, folds=(2,), n_workers=1)
+    train_run(tmp_path / "one", config, catalog, RunOptions(folds=(2,), n_workers=1))
     path = Path("fold-2") / "logits.npz"
     assert (tmp_path / "one" / path).read_bytes() == (made.runs[0] / path).read_bytes()
 
@@ -259,7 +270,7 @@ def test_folds_trained_at_once_give_the_very_same_bytes(
     made: Made, tmp_path: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = config_of(made.runs[0])
-    metrics = train_run(tmp_path / "one", config, catalog, folds=(1, 2), n_workers=1, parallel_folds=2)
+    metrics = train_run(tmp_path / "one", config, catalog, RunOptions(folds=(1, 2), n_workers=1, parallel_folds=2))
     assert "2 folds at a time, 1 threads each" in capsys.readouterr().err
     assert metrics == json.loads((made.runs[0] / "metrics.json").read_text())
     for fold in ("fold-1", "fold-2"):
@@ -273,7 +284,7 @@ def test_a_run_begun_with_both_threads_on_a_fold_goes_on_so(
 ) -> None:
     config = tiny_config(train={"threads": 2, "epochs": 1})
     for folds in ((1,), (1, 2, 3)):
-        train_run(tmp_path / "run", config, catalog, folds=folds, n_workers=1)
+        train_run(tmp_path / "run", config, catalog, RunOptions(folds=folds, n_workers=1))
         assert json.loads((tmp_path / "run" / "manifest.json").read_text())["threads"] == 2
     assert "folds at a time" not in capsys.readouterr().err  # two threads each would be four
 
@@ -282,13 +293,15 @@ def test_where_no_process_can_start_one_fold_has_all_threads(
     tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crossval, "can_spawn", lambda: False)
-    train_run(tmp_path / "run", tiny_config(train={"threads": 2, "epochs": 1}), catalog, folds=(1, 2), n_workers=1)
+    train_run(
+        tmp_path / "run", tiny_config(train={"threads": 2, "epochs": 1}), catalog, RunOptions(folds=(1, 2), n_workers=1)
+    )
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["threads"] == 2
 
 
 def test_on_a_cpu_each_thread_takes_a_fold(tmp_path: Path, catalog: Catalog) -> None:
     config = tiny_config(train={"threads": 2, "epochs": 1})
-    train_run(tmp_path / "run", config, catalog, folds=(1, 2, 3), n_workers=1)
+    train_run(tmp_path / "run", config, catalog, RunOptions(folds=(1, 2, 3), n_workers=1))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["threads"] == 1
     assert sorted(path.name for path in (tmp_path / "run").glob("fold-*")) == ["fold-1", "fold-2", "fold-3"]
@@ -299,7 +312,7 @@ def test_the_first_failure_of_folds_at_once_ends_all_with_its_message(
 ) -> None:
     config = tiny_config(train={"learning_rate": 1e30, "epochs": 500})
     with pytest.raises(WorkError, match=r"loss became|diverged"):
-        train_run(tmp_path / "run", config, catalog, folds=(1, 2), n_workers=1, parallel_folds=2)
+        train_run(tmp_path / "run", config, catalog, RunOptions(folds=(1, 2), n_workers=1, parallel_folds=2))
     assert "Traceback" not in capfd.readouterr().err
     with folder_lock(tmp_path / "run"):
         pass
@@ -328,6 +341,9 @@ def stop_in_the_middle(command: list[str], fold: Path, how: signal.Signals) -> s
     while not (fold / "state.pt").exists() and process.poll() is None and time.monotonic() < end:
         time.sleep(0.005)
     process.send_signal(how)
+    while how == signal.SIGINT and process.poll() is None:  # as impatient people do
+        time.sleep(0.02)
+        process.send_signal(how)
     out, err = process.communicate(timeout=60)
     assert (fold / "state.pt").exists(), err
     assert not (fold / "logits.npz").exists(), "it was over too soon"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from esc_ensemble.config import AugmentConfig, MixConfig, TrainConfig
-from esc_ensemble.errors import ModelFileError, WorkError
+from esc_ensemble.errors import DiskError, ModelFileError, WorkError
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.training import loop
 from esc_ensemble.training.device import build_accelerator
@@ -211,7 +213,7 @@ def test_a_loss_that_is_no_number_stops_the_work_and_saves_nothing(tmp_path: Pat
     model = Linear()
     with torch.no_grad():
         model.head.weight.fill_(float("nan"))
-    with pytest.raises(WorkError, match=r"loss became nan in epoch 1.*--train\.learning-rate"):
+    with pytest.raises(WorkError, match=r"loss became nan in epoch 1.*train\.learning_rate"):
         train(tmp_path, train_config(), model=model)
     assert list(tmp_path.iterdir()) == []
 
@@ -263,6 +265,20 @@ def test_a_damaged_state_is_refused_by_name(tmp_path: Path, content: bytes | str
         torch.save(changed[content], path)
     with pytest.raises(ModelFileError, match=r"(?s)state\.pt is damaged.*Delete it"):
         train(tmp_path, config)
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    really_open = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *how, **more: Full() if "state" in path.name else really_open(path, *how, **more)
+    )
+    with pytest.raises(DiskError, match=r"No space left to write .*state\.pt"):
+        train(tmp_path, train_config())
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_state_runs_no_code_when_it_is_read(tmp_path: Path) -> None:
@@ -366,7 +382,7 @@ def test_all_micro_batches_of_a_step_are_mixed_in_one_way(tmp_path: Path, monkey
 
 
 def test_one_clip_too_many_for_the_memory_ends_with_advice(tmp_path: Path) -> None:
-    with pytest.raises(WorkError, match=r"Out of memory with 1 clips.*--train\.checkpointing"):
+    with pytest.raises(WorkError, match=r"Out of memory with 1 clips.*train\.checkpointing"):
         train(tmp_path, train_config(), model=Hungry(0, OUT_OF_MEMORY[0]))
 
 

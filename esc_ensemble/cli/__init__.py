@@ -1,0 +1,33 @@
+"""The command line: one short function a command, no logic. Heavy imports stand inside the commands."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from esc_ensemble import __version__
+from esc_ensemble.cli import blending, datasets, start, training
+
+app = App(
+    name="esc-ens",
+    version=__version__,
+    help="Train, blend and ship ensembles for environmental sound classification.",
+    help_epilogue="Commands with a result take --json, for machines, on stdout; --debug shows tracebacks.",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,  # cyclopts would leave without a word; `main` says what to do next
+)
+app.command(start.quickstart)
+app.command(start.config)
+
+data_app = App(name="data", help="Look at, download or make a data set.")
+data_app.command(datasets.info)
+data_app.command(datasets.fetch)
+data_app.command(datasets.synth)
+app.command(data_app)
+
+app.command(training.train_a)
+app.command(training.train_a_pro)
+app.command(training.compare_runs, name="compare")
+
+app.command(blending.blend)
+app.command(blending.export)
+app.command(blending.infer)

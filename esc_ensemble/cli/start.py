@@ -1,0 +1,54 @@
+"""Commands to begin with. Heavy imports stand inside the commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from esc_ensemble.config import COMMANDS
+from esc_ensemble.display import print_table
+from esc_ensemble.flags import Count, Flag, Json
+from esc_ensemble.settings import to_yaml
+
+
+def quickstart(
+    *,
+    data: Path | None = None,
+    out: Path = Path("quickstart"),
+    clips: Count = 400,
+    esc10: Flag = False,
+    n_folds: int = 0,
+    skip_bad: Flag = False,
+    as_json: Json = False,
+) -> None:
+    """Walk the whole way in a few minutes: data, training, blend, export, inference.
+
+    Args:
+        data: A data set (folder or CSV). Without it, ten synthetic sounds are made.
+        out: Folder for everything that is made.
+        clips: Use at most this many clips, spread evenly over classes and folds.
+        esc10: Keep only ESC-50's ten classes marked esc10.
+        n_folds: Make this many folds by source, where the data has none.
+        skip_bad: Leave out clips that cannot be decoded.
+        as_json: Print the result as JSON on stdout.
+    """
+    from esc_ensemble.quickstart import run_quickstart  # noqa: PLC0415
+
+    result = run_quickstart(data, out, max_clips=clips, esc10=esc10, n_folds=n_folds, skip_bad=skip_bad)
+    if as_json:
+        print(json.dumps(result.to_json(), indent=2))
+        return
+    print_table(*result.score_table())
+    print(result.blend.reason)
+    print_table(*result.file_table())
+    print(f"The one-file model differs from torch by at most {result.parity.max_difference:.1e}.")
+
+
+def config(command: Literal["train-a", "train-a-pro", "blend"], /) -> None:
+    """Print a command's default settings as commented YAML, to edit and give back with --config.
+
+    Args:
+        command: Which one.
+    """
+    print(to_yaml(COMMANDS[command](), comments=True), end="")

@@ -1,0 +1,52 @@
+"""What can be set: one frozen class a topic, one documented line a field.
+
+The files in `configs/` are these defaults written out; a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+from esc_ensemble.config.augment import AugmentConfig, MixConfig
+from esc_ensemble.config.blend import BlendConfig
+from esc_ensemble.config.data import DataConfig
+from esc_ensemble.config.frontend import FrontendConfig, PcenConfig
+from esc_ensemble.config.models import BcResNetConfig, SpecCnnConfig, bc_resnet_bands, fits_bc_resnet
+from esc_ensemble.config.trainers import (
+    AMixConfig,
+    AProFrontendConfig,
+    AProTrainConfig,
+    ATrainConfig,
+    TrainAConfig,
+    TrainAProConfig,
+    TrainerConfig,
+)
+from esc_ensemble.config.training import TrainConfig
+from esc_ensemble.settings import Settings
+
+__all__ = [
+    "COMMANDS",
+    "AMixConfig",
+    "AProFrontendConfig",
+    "AProTrainConfig",
+    "ATrainConfig",
+    "AugmentConfig",
+    "BcResNetConfig",
+    "BlendConfig",
+    "DataConfig",
+    "FrontendConfig",
+    "MixConfig",
+    "PcenConfig",
+    "SpecCnnConfig",
+    "TrainAConfig",
+    "TrainAProConfig",
+    "TrainConfig",
+    "TrainerConfig",
+    "bc_resnet_bands",
+    "fits_bc_resnet",
+]
+
+COMMANDS: dict[str, type[Settings]] = {
+    "train-a": TrainAConfig,
+    "train-a-pro": TrainAProConfig,
+    "blend": BlendConfig,
+}
+"""The settings of each command that has any."""

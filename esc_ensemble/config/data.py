@@ -1,0 +1,37 @@
+"""How clips become waveforms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from esc_ensemble.config.kinds import Share
+from esc_ensemble.settings import Settings
+
+
+class DataConfig(Settings):
+    """How clips become waveforms of one length."""
+
+    sample_rate: Annotated[int, Field(ge=4000, le=192000)] = 32000
+    """Rate in Hz that every clip is resampled to."""
+    clip_seconds: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
+    """Length in seconds that every clip is fitted to."""
+    window_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    """Training hears a random stretch this long, each of shift_seconds one crop; 0 hears the whole clip."""
+    fit: Literal["tile", "pad"] = "tile"
+    """Short clips are repeated (tile) or followed by zeros (pad); long ones keep their middle."""
+    trim_db: Annotated[float, Field(ge=0.0)] = 60.0
+    """Silence at both ends this many dB below the clip's peak is cut before fitting; 0 keeps it."""
+    selection_fraction: Share = 0.0
+    """Part of the other folds, split off by source, for early stopping and temperature; 0 trains on all."""
+
+    @property
+    def heard_seconds(self) -> float:
+        """How much of a clip the network hears at once."""
+        return self.window_seconds or self.clip_seconds
+
+    def conflicts(self) -> Iterator[str]:
+        if self.window_seconds > self.clip_seconds:
+            yield f"window_seconds {self.window_seconds} must not be longer than clip_seconds {self.clip_seconds}"

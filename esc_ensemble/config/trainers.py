@@ -1,0 +1,128 @@
+"""Everything that each trainer can be told, with its own defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
+
+from esc_ensemble.config.augment import AugmentConfig, MixConfig
+from esc_ensemble.config.data import DataConfig
+from esc_ensemble.config.frontend import FrontendConfig
+from esc_ensemble.config.kinds import Positive, Probability, Share
+from esc_ensemble.config.models import BcResNetConfig, SpecCnnConfig, fits_bc_resnet
+from esc_ensemble.config.training import TrainConfig
+from esc_ensemble.settings import Settings
+
+
+class TrainerConfig(Settings):
+    """What the commands that train have in common."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Start of all random numbers; the same seed on the same machine gives the same logits."""
+    shift_seconds: tuple[float, ...] = (-0.25, -0.1, 0.0, 0.1, 0.25)
+    """Cyclic time shifts stored for test-time augmentation, 0 among them; with data.window_seconds each is a crop."""
+    data: DataConfig = DataConfig()
+    """Clips to waveforms."""
+    frontend: FrontendConfig = FrontendConfig()
+    """Waveforms to features."""
+    augment: AugmentConfig = AugmentConfig()
+    """Random changes in training."""
+    mix: MixConfig = MixConfig()
+    """Mixing of clips in training."""
+    train: TrainConfig = TrainConfig()
+    """The training."""
+    model: Settings
+    """The network."""
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames L that the front end makes of what is heard at once."""
+        return 1 + (round(self.data.heard_seconds * self.data.sample_rate) - self.frontend.n_fft) // self.frontend.hop
+
+    def conflicts(self) -> Iterator[str]:
+        if 0.0 not in self.shift_seconds or len(set(self.shift_seconds)) != len(self.shift_seconds):
+            yield f"shift_seconds {self.shift_seconds} must hold 0.0 and no shift twice"
+        if self.frontend.f_max > self.data.sample_rate / 2:
+            yield f"frontend.f_max {self.frontend.f_max} is above half of sample_rate {self.data.sample_rate}"
+        if self.frontend.n_fft > self.data.heard_seconds * self.data.sample_rate:
+            heard = "window_seconds" if self.data.window_seconds else "clip_seconds"
+            yield f"data.{heard} {self.data.heard_seconds} is shorter than one frame of frontend.n_fft"
+        if self.data.selection_fraction == 0.0 and (self.train.patience or self.train.schedule == "plateau"):
+            yield "train.patience and plateau need a selection split: set data.selection_fraction, say 0.15"
+        if self.train.swa and self.train.patience:
+            yield "train.swa averages the last epochs, which train.patience may never let come: set one of them to 0"
+
+
+class AMixConfig(MixConfig):
+    """Mixing for model A: hard, which its long training can fit (benchmarks/RESULTS.md)."""
+
+    mixup: Probability = 0.5
+    between_class: Probability = 0.5
+
+
+class ATrainConfig(TrainConfig):
+    """The training of model A: hard mixing underfits in 60 epochs (benchmarks/RESULTS.md)."""
+
+    epochs: Positive = 180
+    ema_decay: Share = 0.995
+
+
+class TrainAConfig(TrainerConfig):
+    """Everything that `esc-ens train-a` can be told."""
+
+    mix: AMixConfig = AMixConfig()
+    """Mixing of clips in training."""
+    train: ATrainConfig = ATrainConfig()
+    """The training."""
+    model: SpecCnnConfig = SpecCnnConfig()
+    """The network."""
+
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        smallest = min(self.n_frames, self.frontend.n_mels)
+        if self.model.name == "spec_cnn_reference" and 0 < smallest < 2 ** len(self.model.widths):
+            yield (
+                f"model.widths {self.model.widths} halves a map of {self.frontend.n_mels} bands and {self.n_frames} "
+                "frames to nothing: name fewer stages, or use more bands or a shorter frontend.hop"
+            )
+
+
+class AProFrontendConfig(FrontendConfig):
+    """The front end of model A Pro, whose sub-spectral norm cannot cut 64 bands into 5 groups."""
+
+    n_mels: Positive = 40
+
+
+class AProTrainConfig(TrainConfig):
+    """The training of model A Pro: depthwise convolutions are faster on contiguous maps on a CPU."""
+
+    epochs: Positive = 80
+    ema_decay: Share = 0.995
+    channels_last: bool = False
+
+
+class TrainAProConfig(TrainerConfig):
+    """Everything that `esc-ens train-a-pro` can be told."""
+
+    frontend: AProFrontendConfig = AProFrontendConfig()
+    """Waveforms to features."""
+    train: AProTrainConfig = AProTrainConfig()
+    """The training."""
+    model: BcResNetConfig = BcResNetConfig()
+    """The network."""
+
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        n_mels, groups = self.frontend.n_mels, self.model.subbands
+        if not fits_bc_resnet(n_mels, groups):
+            span = range(max(1, n_mels - 16 * groups), max(n_mels, 40) + 16 * groups)
+            near = sorted(span, key=lambda bands: (abs(bands - n_mels), bands))
+            can = [bands for bands in near if fits_bc_resnet(bands, groups)][:4]
+            ways = [n for n in range(2, 9) if fits_bc_resnet(n_mels, n)]
+            other = f"; with {n_mels} bands, model.subbands {' or '.join(map(str, ways))} fits" if ways else ""
+            yield (
+                f"frontend.n_mels {n_mels} cannot be cut into model.subbands {groups} after every stride: "
+                f"take {', '.join(map(str, sorted(can)))} bands{other}"
+            )
