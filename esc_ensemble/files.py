@@ -12,6 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from esc_ensemble.errors import DiskError, WorkError
+from esc_ensemble.progress import say
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns what a disk may answer to writing `path` into a message.
+
+    Raises:
+        DiskError: the disk is full or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskError(
+                f"No space left to write {path}. Free some space and run the same command again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+            raise DiskError(f"Cannot write {path}: {error.strerror}. Choose a folder you can write to.") from error
+        raise
 
 
 @contextmanager
@@ -25,23 +45,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(
-                f"No space left to write {path}. Free some space and run the same command again."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-            raise DiskError(f"Cannot write {path}: {error.strerror}. Choose a folder you can write to.") from error
-        raise
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -78,6 +91,34 @@ def folder_lock(folder: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise DiskError(f"Cannot write {folder}: {error.strerror}. Choose a folder you can write to.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def cache_lock(path: Path) -> Iterator[None]:
+    """Lets one process at a time look for, and if need be write, the cache at `path`; others wait.
+
+    Raises:
+        DiskError: the cache folder cannot be written.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - only writers of caches need it
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"Another process is writing {path}; waiting for it.")
+            lock.acquire()
+    except OSError as error:
+        raise DiskError(
+            f"Cannot write to the cache folder {path.parent}: {error.strerror or error}. "
+            "Set ESC_ENSEMBLE_CACHE to a folder you can write to."
+        ) from error
     try:
         yield
     finally:

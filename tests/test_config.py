@@ -129,6 +129,7 @@ def values_of(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
         bool: st.booleans,
         int: lambda: st.integers(**{"min_value": 0, "max_value": 10**6} | bounded(metadata, int)),
         float: lambda: st.floats(allow_nan=False, allow_infinity=False, **bounded(metadata, float)),
+        str: lambda: st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=20),
     }
     strategy: st.SearchStrategy[Any] = numbers[annotation]()
     return strategy

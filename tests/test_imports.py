@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).parents[1] / "esc_ensemble"
 # Lowest first: a room imports only rooms below it, and its own modules. Rooms of one line do not import each other.
 LEVELS = [
     {"errors"},
-    {"cores", "files", "processes", "progress", "display", "flags"},
+    {"cores", "progress", "display", "flags"},
+    {"files", "processes"},
     {"settings"},
     {"config"},
     {"data"},

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from esc_ensemble.config import AugmentConfig, TrainAConfig
+from esc_ensemble.config import AugmentConfig, BackboneConfig, TrainAConfig, TrainBConfig
+from esc_ensemble.models.backbones import Backbone
 from esc_ensemble.models.registry import MODELS, ModelSpec
 from esc_ensemble.settings import build, merge, to_yaml
 
@@ -26,6 +27,16 @@ SETTINGS: dict[str, Any] = {
     },
 }
 N_CLASSES = 3
+# A wav2vec2-like network of four blocks.
+BACKBONE: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": [16] * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
 # Every random change switched off.
 NO_AUGMENT: dict[str, Any] = {
     name: 0.0 for name, field in AugmentConfig.model_fields.items() if (field.description or "").startswith("Prob")
@@ -47,9 +58,26 @@ def tiny_spec(name: str = "spec_cnn", **over: Any) -> ModelSpec:
         over = merge({"frontend": {"n_mels": 40}}, over)
     config = tiny_config(**over | {"model": {}})
     model = build(kind, merge(values, over.get("model", {})), "tiny")
-    return ModelSpec(model, config.frontend, config.data, tuple(f"class {n}" for n in range(N_CLASSES)))
+    class_names = tuple(f"class {n}" for n in range(N_CLASSES))
+    if kind is BackboneConfig:
+        backbone = Backbone({"model_type": "wav2vec2", **BACKBONE}, normalize=True, sample_rate=config.data.sample_rate)
+        return ModelSpec(model, None, config.data, class_names, backbone)
+    return ModelSpec(model, config.frontend, config.data, class_names)
 
 
 def write_config(path: Path, **over: Any) -> Path:
     path.write_text(to_yaml(tiny_config(**over)))
     return path
+
+
+def tiny_b(source: str, **over: Any) -> TrainBConfig:
+    """The smallest settings of model B on a backbone at `source`, at 16 kHz."""
+    values = {
+        "shift_seconds": [0.0, 0.1],
+        "data": {"clip_seconds": 1.0},
+        "augment": {"time_mask_max": 4, "frequency_mask_max": 4},
+        "frontend": {"views": 2},
+        "train": {"epochs": 3, "precision": "fp32", "device": "cpu", "threads": 1},
+        "model": {"source": source, "unfreeze": 2, "attention_size": 8},
+    }
+    return build(TrainBConfig, merge(values, over), "tiny")

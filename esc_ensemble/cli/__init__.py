@@ -26,6 +26,7 @@ app.command(data_app)
 
 app.command(training.train_a)
 app.command(training.train_a_pro)
+app.command(training.train_b)
 app.command(training.compare_runs, name="compare")
 
 app.command(blending.blend)

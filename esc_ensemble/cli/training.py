@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from esc_ensemble.cli.shared import resolve
-from esc_ensemble.config import TrainAConfig, TrainAProConfig
+from esc_ensemble.config import COMMANDS, TrainAConfig, TrainAProConfig, TrainBConfig
 from esc_ensemble.display import print_table
 from esc_ensemble.flags import SETTINGS, Name, Numbers, TrainingFlags
 from esc_ensemble.settings import Settings, read_yaml
@@ -55,12 +55,31 @@ def train_a_pro(
     _train(TrainAProConfig, run, how, settings)
 
 
+def train_b(
+    *,
+    how: TrainingFlags,
+    run: Name = "b",
+    settings: Annotated[TrainBConfig | None, Parameter(name="*", group=SETTINGS)] = None,
+) -> None:
+    """Train model B, a pretrained wav2vec2, HuBERT or WavLM of which the last blocks learn, fold by fold.
+
+    Its weights come from a folder, the Hugging Face hub or torchaudio (--model.source). What lies below the lowest
+    learning block is computed once for each clip and view, and kept on disk.
+
+    Args:
+        how: What all trainers can be told.
+        run: Name of the run.
+        settings: Settings of the training.
+    """
+    _train(TrainBConfig, run, how, settings)
+
+
 def compare_runs(
     changes: Path,
     /,
     *,
     how: TrainingFlags,
-    trainer: Literal["train-a", "train-a-pro"] = "train-a",
+    trainer: Literal["train-a", "train-a-pro", "train-b"] = "train-a",
     out: Name = "compare",
     seeds: Numbers = (0,),
 ) -> None:
@@ -79,7 +98,7 @@ def compare_runs(
     from esc_ensemble.compare import HEADER, compare, plan  # noqa: PLC0415
     from esc_ensemble.errors import WorkError, list_problems  # noqa: PLC0415
 
-    kind = TrainAConfig if trainer == "train-a" else TrainAProConfig
+    kind: type[Any] = COMMANDS[trainer]
     base = read_yaml(how.config) if how.config else {}
     variants = plan(kind, base, read_yaml(changes), seeds, str(how.config or "The base"))
     folder = how.runs / out

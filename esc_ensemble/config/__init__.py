@@ -9,14 +9,19 @@ from esc_ensemble.config.augment import AugmentConfig, MixConfig
 from esc_ensemble.config.blend import BlendConfig
 from esc_ensemble.config.data import DataConfig
 from esc_ensemble.config.frontend import FrontendConfig, PcenConfig
-from esc_ensemble.config.models import BcResNetConfig, SpecCnnConfig, bc_resnet_bands, fits_bc_resnet
+from esc_ensemble.config.models import BackboneConfig, BcResNetConfig, SpecCnnConfig, bc_resnet_bands, fits_bc_resnet
 from esc_ensemble.config.trainers import (
     AMixConfig,
     AProFrontendConfig,
     AProTrainConfig,
     ATrainConfig,
+    BackboneTrainConfig,
+    BDataConfig,
+    BFrontendConfig,
+    SpectrogramTrainerConfig,
     TrainAConfig,
     TrainAProConfig,
+    TrainBConfig,
     TrainerConfig,
 )
 from esc_ensemble.config.training import TrainConfig
@@ -29,6 +34,10 @@ __all__ = [
     "AProTrainConfig",
     "ATrainConfig",
     "AugmentConfig",
+    "BDataConfig",
+    "BFrontendConfig",
+    "BackboneConfig",
+    "BackboneTrainConfig",
     "BcResNetConfig",
     "BlendConfig",
     "DataConfig",
@@ -36,8 +45,10 @@ __all__ = [
     "MixConfig",
     "PcenConfig",
     "SpecCnnConfig",
+    "SpectrogramTrainerConfig",
     "TrainAConfig",
     "TrainAProConfig",
+    "TrainBConfig",
     "TrainConfig",
     "TrainerConfig",
     "bc_resnet_bands",
@@ -47,6 +58,7 @@ __all__ = [
 COMMANDS: dict[str, type[Settings]] = {
     "train-a": TrainAConfig,
     "train-a-pro": TrainAProConfig,
+    "train-b": TrainBConfig,
     "blend": BlendConfig,
 }
 """The settings of each command that has any."""

@@ -39,6 +39,25 @@ class BcResNetConfig(Settings):
     """Dropout of whole channels in the temporal part of each block."""
 
 
+class BackboneConfig(Settings):
+    """Model B."""
+
+    name: Literal["wave_backbone"] = "wave_backbone"
+    """wav2vec2, HuBERT, WavLM and their like."""
+    source: str = "facebook/wav2vec2-base"
+    """A folder with a transformers checkpoint, a model id of the Hugging Face hub, or torchaudio:WAVLM_BASE_PLUS."""
+    unfreeze: Annotated[int, Field(ge=0)] = 4
+    """Last blocks that are trained; all below stays as it is, and 0 trains pooling and head alone."""
+    fuse: Literal["all", "last"] = "all"
+    """Learned weights over the outputs of all blocks, or the last one's alone."""
+    pooling: Literal["attention", "mean", "statistics"] = "attention"
+    """Frames to one vector: a learned weighting, the mean, or mean and standard deviation."""
+    attention_size: Positive = 256
+    """Hidden size of the learned weighting."""
+    dropout: Share = 0.4
+    """Dropout before the classifier."""
+
+
 def bc_resnet_bands(n_mels: int) -> tuple[int, int, int]:
     """Gives the numbers of bands inside BC-ResNet after each of its strides, which halve and round up."""
     first = -(-n_mels // 2)

@@ -10,8 +10,8 @@ from pydantic import Field
 from esc_ensemble.config.augment import AugmentConfig, MixConfig
 from esc_ensemble.config.data import DataConfig
 from esc_ensemble.config.frontend import FrontendConfig
-from esc_ensemble.config.kinds import Positive, Probability, Share
-from esc_ensemble.config.models import BcResNetConfig, SpecCnnConfig, fits_bc_resnet
+from esc_ensemble.config.kinds import OnMachine, Positive, Probability, Share
+from esc_ensemble.config.models import BackboneConfig, BcResNetConfig, SpecCnnConfig, fits_bc_resnet
 from esc_ensemble.config.training import TrainConfig
 from esc_ensemble.settings import Settings
 
@@ -25,7 +25,7 @@ class TrainerConfig(Settings):
     """Cyclic time shifts stored for test-time augmentation, 0 among them; with data.window_seconds each is a crop."""
     data: DataConfig = DataConfig()
     """Clips to waveforms."""
-    frontend: FrontendConfig = FrontendConfig()
+    frontend: Settings
     """Waveforms to features."""
     augment: AugmentConfig = AugmentConfig()
     """Random changes in training."""
@@ -36,23 +36,32 @@ class TrainerConfig(Settings):
     model: Settings
     """The network."""
 
+    def conflicts(self) -> Iterator[str]:
+        if 0.0 not in self.shift_seconds or len(set(self.shift_seconds)) != len(self.shift_seconds):
+            yield f"shift_seconds {self.shift_seconds} must hold 0.0 and no shift twice"
+        if self.data.selection_fraction == 0.0 and (self.train.patience or self.train.schedule == "plateau"):
+            yield "train.patience and plateau need a selection split: set data.selection_fraction, say 0.15"
+        if self.train.swa and self.train.patience:
+            yield "train.swa averages the last epochs, which train.patience may never let come: set one of them to 0"
+
+
+class SpectrogramTrainerConfig(TrainerConfig):
+    """What trainers have in common whose networks see spectrograms."""
+
+    frontend: FrontendConfig = FrontendConfig()
+
     @property
     def n_frames(self) -> int:
         """Number of frames L that the front end makes of what is heard at once."""
         return 1 + (round(self.data.heard_seconds * self.data.sample_rate) - self.frontend.n_fft) // self.frontend.hop
 
     def conflicts(self) -> Iterator[str]:
-        if 0.0 not in self.shift_seconds or len(set(self.shift_seconds)) != len(self.shift_seconds):
-            yield f"shift_seconds {self.shift_seconds} must hold 0.0 and no shift twice"
+        yield from super().conflicts()
         if self.frontend.f_max > self.data.sample_rate / 2:
             yield f"frontend.f_max {self.frontend.f_max} is above half of sample_rate {self.data.sample_rate}"
         if self.frontend.n_fft > self.data.heard_seconds * self.data.sample_rate:
             heard = "window_seconds" if self.data.window_seconds else "clip_seconds"
             yield f"data.{heard} {self.data.heard_seconds} is shorter than one frame of frontend.n_fft"
-        if self.data.selection_fraction == 0.0 and (self.train.patience or self.train.schedule == "plateau"):
-            yield "train.patience and plateau need a selection split: set data.selection_fraction, say 0.15"
-        if self.train.swa and self.train.patience:
-            yield "train.swa averages the last epochs, which train.patience may never let come: set one of them to 0"
 
 
 class AMixConfig(MixConfig):
@@ -69,7 +78,7 @@ class ATrainConfig(TrainConfig):
     ema_decay: Share = 0.995
 
 
-class TrainAConfig(TrainerConfig):
+class TrainAConfig(SpectrogramTrainerConfig):
     """Everything that `esc-ens train-a` can be told."""
 
     mix: AMixConfig = AMixConfig()
@@ -103,7 +112,7 @@ class AProTrainConfig(TrainConfig):
     channels_last: bool = False
 
 
-class TrainAProConfig(TrainerConfig):
+class TrainAProConfig(SpectrogramTrainerConfig):
     """Everything that `esc-ens train-a-pro` can be told."""
 
     frontend: AProFrontendConfig = AProFrontendConfig()
@@ -125,4 +134,75 @@ class TrainAProConfig(TrainerConfig):
             yield (
                 f"frontend.n_mels {n_mels} cannot be cut into model.subbands {groups} after every stride: "
                 f"take {', '.join(map(str, sorted(can)))} bands{other}"
+            )
+
+
+class BDataConfig(DataConfig):
+    """Clips for model B, at the rate that speech networks hear."""
+
+    sample_rate: Annotated[int, Field(ge=4000, le=192000)] = 16000
+
+
+class BackboneTrainConfig(TrainConfig):
+    """The training of model B: the head fast, the network below it slowly."""
+
+    epochs: Positive = 20
+    batch_size: Positive = 8
+    accumulation: Positive = 2
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
+    """Peak learning rate of pooling and head; sgd wants one of about 0.1."""
+    backbone_rate: Annotated[float, Field(ge=0.0)] = 1e-4
+    """Peak learning rate of the last block."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+    """Each block's rate as a part of that of the block above it."""
+    thaw_epochs: Annotated[int, Field(ge=0)] = 0
+    """Gradual unfreezing: epochs before the last block is trained, as many before the one below it, and so on."""
+    channels_last: Annotated[bool, OnMachine] = False
+
+
+class BMixConfig(MixConfig):
+    """Mixing for model B, gentle as fine-tuning wants it."""
+
+    mixup: Probability = 0.5
+
+
+class BFrontendConfig(Settings):
+    """The part of model B that is never trained, its trunk: it can be computed beforehand."""
+
+    views: Annotated[int, Field(ge=0)] = 4
+    """Versions of each clip that training hears: itself and augmented ones. 0 augments anew at every step."""
+    cache: Annotated[bool, OnMachine] = True
+    """Keep the trunk's output for all views on disk, in half precision: an epoch then costs the upper blocks alone."""
+
+
+class TrainBConfig(TrainerConfig):
+    """Everything that `esc-ens train-b` can be told."""
+
+    shift_seconds: tuple[float, ...] = (-0.2, -0.1, 0.0, 0.1, 0.2)
+    data: BDataConfig = BDataConfig()
+    """Clips to waveforms."""
+    mix: BMixConfig = BMixConfig()
+    """Mixing of clips in training."""
+    frontend: BFrontendConfig = BFrontendConfig()
+    """The part of the network that is never trained."""
+    train: BackboneTrainConfig = BackboneTrainConfig()
+    """The training."""
+    model: BackboneConfig = BackboneConfig()
+    """The network."""
+
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        if self.frontend.views and self.data.window_seconds:
+            yield "frontend.views are of whole clips: set it to 0 to train on windows (data.window_seconds)"
+        if self.frontend.views and (self.mix.between_class or self.mix.energy_mixup):
+            yield (
+                "mix.between_class and mix.energy_mixup mix waveforms, which frontend.views are no longer: "
+                "set frontend.views to 0, or use mix.mixup"
+            )
+        if self.augment.band_gain:
+            yield "augment.band_gain bends a spectrum, which model B has none of: set it to 0"
+        if self.train.thaw_epochs * self.model.unfreeze >= self.train.epochs:
+            yield (
+                f"train.thaw_epochs {self.train.thaw_epochs} leaves no epoch of {self.train.epochs} for the lowest of "
+                f"{self.model.unfreeze} blocks"
             )

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from esc_ensemble.data.catalog import Catalog, subset
 from esc_ensemble.data.decoding import Decoded, Recipe, decode_all
 from esc_ensemble.data.duplicates import same_audio
 from esc_ensemble.errors import DataError, WorkError, list_problems
-from esc_ensemble.files import atomic_path, write_json
+from esc_ensemble.files import atomic_path, cache_lock, write_json
 from esc_ensemble.progress import progress, say
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ class WaveformCache:
 
     waveforms: npt.NDArray[np.int16]
     sample_rate: int
+    path: Path
+    """The file; its name tells these waveforms from all others."""
 
     def batch(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
         """Copies the waveforms at `index` (B,) into memory, as (B, T) int16."""
@@ -80,11 +81,11 @@ def build_cache(
     recipe = Recipe(data.sample_rate, round(data.clip_seconds * data.sample_rate), data.fit, data.trim_db)
     folder = cache_dir if cache_dir is not None else default_cache_dir()
     path = folder / f"waveforms-{_key(catalog, recipe)}.npy"
-    with _only_writer(path):
+    with cache_lock(path):
         content = _read(path, catalog, recipe)
         if content is None or (content.bad and not skip_bad):
             content = _build(path, catalog, recipe, n_workers, skip_bad=skip_bad)
-    return _audited(content, catalog, data, folder, n_workers, skip_bad=skip_bad)
+    return _audited(content, catalog, data, path, n_workers, skip_bad=skip_bad)
 
 
 def _check_not_a_worker() -> None:
@@ -113,7 +114,7 @@ class _Content:
 
 
 def _audited(
-    content: _Content, catalog: Catalog, data: DataConfig, folder: Path, n_workers: int, *, skip_bad: bool
+    content: _Content, catalog: Catalog, data: DataConfig, path: Path, n_workers: int, *, skip_bad: bool
 ) -> tuple[WaveformCache, Catalog]:
     if content.bad:
         keep = [index for index in range(len(catalog.clips)) if index not in content.bad]
@@ -125,7 +126,7 @@ def _audited(
     if not found.problems:
         if catalog.skipped:
             say(list_problems(f"Skipped {len(catalog.skipped)} of the clips:", catalog.skipped))
-        return WaveformCache(content.waveforms, data.sample_rate), catalog
+        return WaveformCache(content.waveforms, data.sample_rate, path), catalog
     if not skip_bad:
         raise DataError(
             list_problems(
@@ -138,7 +139,7 @@ def _audited(
     # its own.
     keep = [index for index in range(len(catalog.clips)) if index not in found.drop]
     rest = subset(catalog, keep, list(found.drop.values()))
-    return build_cache(rest, data, cache_dir=folder, n_workers=n_workers, skip_bad=True)
+    return build_cache(rest, data, cache_dir=path.parent, n_workers=n_workers, skip_bad=True)
 
 
 def _key(catalog: Catalog, recipe: Recipe) -> str:
@@ -152,30 +153,6 @@ def _key(catalog: Catalog, recipe: Recipe) -> str:
             files.append([str(clip.path.resolve()), status.st_size, status.st_mtime_ns])
     text = json.dumps([FORMAT_VERSION, recipe.sample_rate, recipe.n_samples, recipe.fit, recipe.trim_db, files])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-@contextmanager
-def _only_writer(path: Path) -> Iterator[None]:
-    """Lets one process at a time look for, and if need be write, the cache at `path`."""
-    from filelock import FileLock, Timeout  # noqa: PLC0415 - inference imports this package's audio, never this
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_suffix(".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say("Another process is decoding the same clips; waiting for it.")
-            lock.acquire()
-    except OSError as error:
-        raise WorkError(
-            f"Cannot write to the cache folder {path.parent}: {error.strerror or error}. "
-            "Set ESC_ENSEMBLE_CACHE to a folder you can write to."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _read(path: Path, catalog: Catalog, recipe: Recipe) -> _Content | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -122,8 +124,18 @@ def _group(parts: Sequence[Part]) -> list[tuple[tuple[int, ...], int, list[int]]
     groups: dict[str, tuple[tuple[int, ...], int, list[int]]] = {}
     for number, part in enumerate(parts):
         shifts = tuple(round(seconds * part.spec.data.sample_rate) for seconds in part.shift_seconds)
-        learned = number if any(True for _ in part.model.frontend.parameters()) else None
         n_window = round(part.spec.data.window_seconds * part.spec.data.sample_rate)
-        key = json.dumps([part.spec.frontend.model_dump(mode="json"), shifts, n_window, learned])
+        settings = part.spec.frontend and part.spec.frontend.model_dump(mode="json")
+        backbone = part.spec.backbone and part.spec.backbone.to_json()
+        key = json.dumps([settings, backbone, shifts, n_window, _digest(part.model.frontend)])
         groups.setdefault(key, (shifts, n_window, []))[2].append(number)
     return list(groups.values())
+
+
+def _digest(frontend: nn.Module) -> str:
+    """Tells front ends with the same weights, learned or frozen, from others."""
+    digest = hashlib.sha256()
+    for name, tensor in frontend.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(np.ascontiguousarray(tensor.numpy()).data)
+    return digest.hexdigest()

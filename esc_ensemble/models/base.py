@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from esc_ensemble.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are trained alike."""
+
+    name: str
+    parameters: list[nn.Parameter]
+    learning_rate: float
+    """Peak of its course."""
+    first_epoch: int = 0
+    """Epochs before this one leave the group as it is."""
 
 
 class AudioClassifier(nn.Module):
@@ -19,6 +34,10 @@ class AudioClassifier(nn.Module):
     """
 
     checkpointing = False
+    clips_at_once = 16
+    """Clips that are predicted together, each at several shifts."""
+    frozen: tuple[str, ...] = ()
+    """Names of submodules that no training changes."""
 
     def __init__(self, frontend: nn.Module, sample_rate: int, n_classes: int, embedding_size: int) -> None:
         super().__init__()
@@ -38,6 +57,26 @@ class AudioClassifier(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveform (B, T) to logits (B, C)."""
         return self.forward_head(self.forward_features(self.frontend(waveform)))
+
+    def parameter_groups(self, train: TrainConfig) -> list[ParameterGroup]:
+        """All that is trained, by learning rate."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [ParameterGroup("all", trained, train.learning_rate)]
+
+    def changing(self) -> dict[str, Tensor]:
+        """Parameters and buffers that training changes, by their names in the whole network."""
+        tensors = self.state_dict()
+        return {name: tensor for name, tensor in tensors.items() if name.split(".")[0] not in self.frozen}
+
+    def load_changing(self, tensors: Mapping[str, Tensor]) -> None:
+        """Puts back what `changing` gave.
+
+        Raises:
+            RuntimeError: names or shapes are not those of this network.
+        """
+        self.load_state_dict({**self.state_dict(), **tensors})
+        if tensors.keys() != self.changing().keys():
+            raise RuntimeError("weights are missing")
 
     def run_blocks(self, blocks: Iterable[nn.Module], maps: Tensor) -> Tensor:
         """Runs blocks one after another; those under `checkpointing` are run once more going backwards."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from esc_ensemble.config import TrainerConfig
+from esc_ensemble.config import TrainBConfig, TrainerConfig
 from esc_ensemble.cores import free_cores
 from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import Catalog
@@ -26,7 +26,7 @@ from esc_ensemble.logits import FoldLogits, LogitsPart, read_logits, write_logit
 from esc_ensemble.metrics import mean_and_std, score, softmax, top_k_accuracy
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.models.checkpoint import load_checkpoint, save_checkpoint
-from esc_ensemble.models.registry import ModelSpec, build_model
+from esc_ensemble.models.registry import ModelSpec, build_pretrained
 from esc_ensemble.predict import predict_logits
 from esc_ensemble.processes import can_spawn, run_together
 from esc_ensemble.progress import say, use_lines
@@ -34,6 +34,7 @@ from esc_ensemble.settings import check
 from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import TrainingData, train_model
 from esc_ensemble.training.manifest import open_run, run_hash
+from esc_ensemble.training.trunk import Trunk, build_trunk_cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +61,8 @@ class Trainer:
     config: TrainerConfig
     catalog: Catalog
     cache: WaveformCache
+    spec: ModelSpec
     accelerator: Accelerator
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What builds the network."""
-        return ModelSpec(self.config.model, self.config.frontend, self.config.data, self.catalog.class_names)
 
     @property
     def config_hash(self) -> str:
@@ -119,6 +116,7 @@ def train_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: R
         # As many threads as the run began with, whatever is left to do: sums depend on it in their last bit.
         each = torch.get_num_threads()
         n_parallel = min(n_parallel, len(todo), options.parallel_folds or max(1, threads // each))
+        _prepare_trunk(trainer, todo)
         if n_parallel > 1 and accelerator.num_processes == 1:
             say(f"{run_dir.name}: {n_parallel} folds at a time, {each} threads each")
             work = partial(_train_share, partial(opened, each, n_workers=1))
@@ -141,7 +139,8 @@ def _room(config: TrainerConfig, threads: int) -> int:
 
 def _open_trainer(run_dir: Path, config: TrainerConfig, catalog: Catalog, threads: int, **how: Any) -> Trainer:
     cache, catalog = build_cache(catalog, config.data, **how)
-    return Trainer(run_dir, config, catalog, cache, build_accelerator(config.train, threads))
+    spec = ModelSpec.of(config, catalog.class_names)
+    return Trainer(run_dir, config, catalog, cache, spec, build_accelerator(config.train, threads))
 
 
 def _train_share(open_trainer: Callable[[], Trainer], splits: list[FoldSplit]) -> None:
@@ -193,8 +192,12 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
     )
     seed = int(np.random.default_rng([config.seed, split.fold]).integers(2**31))
     torch.manual_seed(seed)
+    model = build_pretrained(trainer.spec)
+    if isinstance(config, TrainBConfig) and config.frontend.views:
+        features = _trunk_features(trainer, model, np.concatenate([split.train, split.selection]))
+        data = replace(data, read_features=features, n_views=config.frontend.views)
     model = train_model(
-        build_model(trainer.spec),
+        model,
         data,
         config.train,
         config.augment,
@@ -215,6 +218,33 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
         write_logits(folder / "logits.npz", fold_logits)
         _tidy(folder)
     accelerator.wait_for_everyone()
+
+
+def _prepare_trunk(trainer: Trainer, splits: list[FoldSplit]) -> None:
+    """Computes what the folds share beforehand, with all threads, where a frozen trunk is to be cached."""
+    config = trainer.config
+    if splits and isinstance(config, TrainBConfig) and config.frontend.views and config.frontend.cache:
+        clips = np.unique(np.concatenate([part for split in splits for part in (split.train, split.selection)]))
+        _trunk_features(trainer, build_pretrained(trainer.spec), clips)
+
+
+def _trunk_features(
+    trainer: Trainer, model: AudioClassifier, clips: np.ndarray
+) -> Callable[[np.ndarray, np.ndarray], torch.Tensor]:
+    """What gives the frozen trunk's output for views of clips: a cache on disk, or the trunk itself."""
+    config = trainer.config
+    assert isinstance(config, TrainBConfig)
+    trunk = Trunk(
+        network=model.frontend.to(trainer.accelerator.device),
+        read_batch=trainer.cache.batch,
+        n_clips=len(trainer.catalog.clips),
+        sample_rate=config.data.sample_rate,
+        augment=config.augment,
+        n_views=config.frontend.views,
+        seed=config.seed,
+        accelerator=trainer.accelerator,
+    )
+    return build_trunk_cache(trunk, trainer.cache.path, clips) if config.frontend.cache else trunk
 
 
 def _tidy(folder: Path) -> None:
@@ -248,6 +278,7 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
             n_classes=len(catalog.class_names),
             device=trainer.accelerator.device,
             window_seconds=config.data.window_seconds,
+            batch_size=model.clips_at_once,
         )
         return LogitsPart(catalog.clip_ids[index], catalog.labels[index], logits, catalog.sources[index])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from esc_ensemble.errors import WorkError
 from esc_ensemble.features.specaugment import bend_bands, spec_augment
 from esc_ensemble.memory import free_unused, is_out_of_memory
 from esc_ensemble.metrics import log_loss, softmax, top_k_accuracy
-from esc_ensemble.models.base import AudioClassifier
+from esc_ensemble.models.base import AudioClassifier, ParameterGroup
 from esc_ensemble.predict import predict_logits, to_waveform
 from esc_ensemble.progress import progress, say
 from esc_ensemble.training.optim import AveragedWeights, build_optimizer, set_learning_rate
@@ -37,13 +37,18 @@ from esc_ensemble.training.state import TrainingState, load_state, save_state
 
 PLATEAU_FACTOR = 0.5
 PLATEAU_PATIENCE = 5
+SELECTION_BATCH = 16
+VIEWS = 1 << 20
+"""Tells the draw of views from those of processes, which are counted from 0."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """The clips of one fold's training.
 
-    `read_batch` takes clip numbers (B,) and gives int16 waveforms (B, T); `labels` (all clips,) int64.
+    `read_batch` takes clip numbers (B,) and gives int16 waveforms (B, T); `labels` (all clips,) int64. Where there is
+    `read_features`, training starts from what it gives instead: features (B, ...) on the device of `n_views` views
+    (B,) of clips (B,), view 0 being the clip as it is.
     """
 
     read_batch: Callable[[np.ndarray], np.ndarray]
@@ -53,31 +58,46 @@ class TrainingData:
     n_classes: int
     sample_rate: int
     window_seconds: float = 0.0
+    read_features: Callable[[np.ndarray, np.ndarray], Tensor] | None = None
+    n_views: int = 1
 
 
 class TrainingStep(nn.Module):
     """Waveforms (B, T), class probabilities (B, C) and a kind of mix to the loss, by way of all augmentation.
 
+    With `from_features` the step begins behind the front end, with its features (B, ...) in the place of waveforms.
+
     A module of its own, so that autocast and data-parallel wrappers see one forward pass.
     """
 
     def __init__(
-        self, model: AudioClassifier, augment: AugmentConfig, mix: MixConfig, train: TrainConfig, n_window: int = 0
+        self,
+        model: AudioClassifier,
+        augment: AugmentConfig,
+        mix: MixConfig,
+        train: TrainConfig,
+        *,
+        n_window: int = 0,
+        from_features: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.augment = augment
         self.mix = mix
         self.n_window = n_window
+        self.from_features = from_features
         self.label_smoothing = train.label_smoothing
         self.kl = train.loss == "kl"
         self.channels_last = train.channels_last
 
-    def forward(self, waveform: Tensor, targets: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, targets: Tensor, kind: str) -> tuple[Tensor, Tensor]:
         model, mix = self.model, self.mix
-        waveform = random_window(augment_waveform(waveform, self.augment, model.sample_rate), self.n_window)
-        waveform, targets = mix_waveforms(waveform, targets, kind, mix, model.sample_rate)
-        features = spec_augment(bend_bands(model.frontend(waveform), self.augment), self.augment)
+        features = inputs
+        if not self.from_features:
+            waveform = random_window(augment_waveform(inputs, self.augment, model.sample_rate), self.n_window)
+            waveform, targets = mix_waveforms(waveform, targets, kind, mix, model.sample_rate)
+            features = model.frontend(waveform)
+        features = spec_augment(bend_bands(features, self.augment), self.augment)
         features, targets = mix_features(features, targets, kind, mix)
         if self.channels_last and features.ndim == 4:
             features = features.contiguous(memory_format=torch.channels_last)
@@ -124,11 +144,15 @@ def train_model(
     memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
     model = model.to(accelerator.device).to(memory_format=memory_format)  # type: ignore[call-overload]
     n_window = round(data.window_seconds * data.sample_rate)
-    average = AveragedWeights(model, train.ema_decay)
-    step, optimizer = accelerator.prepare(
-        TrainingStep(model, augment, mix, train, n_window), build_optimizer(model, train)
+    average = AveragedWeights(model.changing(), train.ema_decay)
+    groups = model.parameter_groups(train)
+    optimizer, peaks = build_optimizer(groups, train)
+    from_features = data.read_features is not None
+    step = TrainingStep(model, augment, mix, train, n_window=n_window, from_features=from_features)
+    step, optimizer = accelerator.prepare(step, optimizer)
+    training = _Training(
+        model, step, groups, optimizer, peaks, average, data, train, mix, accelerator, folder, seed, title
     )
-    training = _Training(model, step, optimizer, average, data, train, mix, accelerator, folder, seed, title)
     state = load_state(folder, model=model, optimizer=optimizer, average=average, accelerator=accelerator)
     display = progress(title, train.epochs, "epochs", done=state.epoch)
     with display if accelerator.is_main_process else nullcontext(_stay_silent) as advance:
@@ -142,7 +166,7 @@ def train_model(
             if accelerator.is_main_process:
                 save_state(folder, state, model=model, optimizer=optimizer, average=average, accelerator=accelerator)
             advance(note=_note(row))
-    model.load_state_dict(state.best_weights if train.patience and state.best_weights else average.weights)
+    model.load_changing(state.best_weights if train.patience and state.best_weights else average.weights)
     return model.cpu().eval()
 
 
@@ -152,7 +176,9 @@ class _Training:
 
     model: AudioClassifier
     step: nn.Module
+    groups: list[ParameterGroup]
     optimizer: Any
+    peaks: list[float]
     average: AveragedWeights
     data: TrainingData
     train: TrainConfig
@@ -170,6 +196,8 @@ def _run_epoch(training: _Training, state: TrainingState) -> dict[str, float]:
     order = np.random.default_rng([training.seed, state.epoch])
     rank_seed = np.random.default_rng([training.seed, state.epoch, accelerator.process_index])
     torch.manual_seed(int(rank_seed.integers(2**62)))
+    views = np.random.default_rng([training.seed, state.epoch, VIEWS]).integers(data.n_views, size=len(data.labels))
+    _thaw(training.groups, state.epoch)
     training.step.train()
     total_loss = torch.zeros((), device=accelerator.device)
     total_right = torch.zeros((), device=accelerator.device)
@@ -177,10 +205,15 @@ def _run_epoch(training: _Training, state: TrainingState) -> dict[str, float]:
     steps = _epoch_steps(data.train, train, accelerator.num_processes, order)
     for number, chosen in enumerate(steps):
         set_learning_rate(
-            training.optimizer, train, state.epoch * len(steps) + number, len(steps), state.plateau_factor
+            training.optimizer,
+            training.peaks,
+            train,
+            step=state.epoch * len(steps) + number,
+            steps_per_epoch=len(steps),
+            plateau_factor=state.plateau_factor,
         )
         mine = chosen[accelerator.process_index :: accelerator.num_processes]
-        loss, n_right = _take_step(training, state, mine)
+        loss, n_right = _take_step(training, state, mine, views)
         total_loss += loss
         total_right += n_right
         n_seen += len(mine)
@@ -202,7 +235,16 @@ def _run_epoch(training: _Training, state: TrainingState) -> dict[str, float]:
     }
 
 
-def _take_step(training: _Training, state: TrainingState, clips: np.ndarray) -> tuple[Tensor, Tensor]:
+def _thaw(groups: Sequence[ParameterGroup], epoch: int) -> None:
+    """Lets those parameters learn whose time has come."""
+    for group in groups:
+        for parameter in group.parameters:
+            parameter.requires_grad_(epoch >= group.first_epoch)
+
+
+def _take_step(
+    training: _Training, state: TrainingState, clips: np.ndarray, views: np.ndarray
+) -> tuple[Tensor, Tensor]:
     """One move of the optimiser by the mean gradient over `clips`, in micro-batches that fit into the memory.
 
     Where the memory runs out the micro-batch is halved, for the rest of the fold too, and the same step is
@@ -220,7 +262,7 @@ def _take_step(training: _Training, state: TrainingState, clips: np.ndarray) -> 
     while True:
         micro_batch = min(state.micro_batch or train.batch_size, len(clips))
         try:
-            loss, n_right = _add_gradients(training, clips, micro_batch, kind)
+            loss, n_right = _add_gradients(training, clips, views, micro_batch, kind)
             break
         except RuntimeError as error:  # of which torch.OutOfMemoryError is one
             if not is_out_of_memory(error):
@@ -242,22 +284,27 @@ def _take_step(training: _Training, state: TrainingState, clips: np.ndarray) -> 
         accelerator.clip_grad_norm_(training.step.parameters(), train.clip_norm)
     training.optimizer.step()
     training.optimizer.zero_grad()
-    training.average.update(training.model, even=state.epoch >= train.epochs * (1.0 - train.swa))
+    training.average.update(training.model.changing(), even=state.epoch >= train.epochs * (1.0 - train.swa))
     return loss, n_right
 
 
-def _add_gradients(training: _Training, clips: np.ndarray, micro_batch: int, kind: str) -> tuple[Tensor, Tensor]:
+def _add_gradients(
+    training: _Training, clips: np.ndarray, views: np.ndarray, micro_batch: int, kind: str
+) -> tuple[Tensor, Tensor]:
     """Adds the mean gradient over `clips`, a micro-batch at a time, to the parameters' gradients."""
     data, accelerator = training.data, training.accelerator
     parts = np.array_split(clips, math.ceil(len(clips) / micro_batch))
     total_loss = torch.zeros((), device=accelerator.device)
     total_right = torch.zeros((), device=accelerator.device)
     for part in parts:
-        waveform = to_waveform(data.read_batch(part), accelerator.device)
+        if data.read_features:
+            inputs = data.read_features(part, views[part])
+        else:
+            inputs = to_waveform(data.read_batch(part), accelerator.device)
         targets = F.one_hot(torch.from_numpy(data.labels[part]), data.n_classes).float().to(accelerator.device)
         last = part is parts[-1]
         with nullcontext() if last else accelerator.no_sync(training.step):
-            loss, n_right = training.step(waveform, targets, kind)
+            loss, n_right = training.step(inputs, targets, kind)
             accelerator.backward(loss * (len(part) / len(clips)))
         total_loss += loss.detach() * len(part)
         total_right += n_right
@@ -281,21 +328,37 @@ def _score_selection(training: _Training) -> dict[str, float]:
     """Loss and top-1 of the averaged weights on the selection split, the same on every process."""
     data = training.data
     judged = copy.deepcopy(training.model)
-    judged.load_state_dict(training.average.weights)
-    logits = predict_logits(
-        judged,
-        data.read_batch,
-        data.selection,
-        (0.0,),
-        sample_rate=data.sample_rate,
-        n_classes=data.n_classes,
-        device=training.accelerator.device,
-        window_seconds=data.window_seconds,
-    )[0]
+    judged.load_changing(training.average.weights)
+    if data.read_features:
+        logits = _from_features(judged.eval(), data.read_features, data.selection)
+    else:
+        logits = predict_logits(
+            judged,
+            data.read_batch,
+            data.selection,
+            (0.0,),
+            sample_rate=data.sample_rate,
+            n_classes=data.n_classes,
+            device=training.accelerator.device,
+            window_seconds=data.window_seconds,
+        )[0]
     labels = data.labels[data.selection]
     scores = [log_loss(softmax(logits), labels), top_k_accuracy(logits, labels, 1)]
     broadcast_object_list(scores)
     return {"selection_loss": scores[0], "selection_top1": scores[1]}
+
+
+@torch.inference_mode()
+def _from_features(
+    model: AudioClassifier, read_features: Callable[[np.ndarray, np.ndarray], Tensor], clips: np.ndarray
+) -> np.ndarray:
+    """Logits (N, C) of clips as they are."""
+    logits = []
+    for start in range(0, len(clips), SELECTION_BATCH):
+        part = clips[start : start + SELECTION_BATCH]
+        features = read_features(part, np.zeros_like(part))
+        logits.append(model.forward_head(model.forward_features(features)).float().cpu().numpy())
+    return np.concatenate(logits)
 
 
 def _follow_selection(training: _Training, state: TrainingState, row: dict[str, float]) -> None:

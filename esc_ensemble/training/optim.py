@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from esc_ensemble.config import TrainConfig
+from esc_ensemble.models.base import ParameterGroup
 
 ONECYCLE_START = 1.0 / 25.0
 ONECYCLE_END = 1.0 / 25e4
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum; no weight decay on biases, norms and other vectors."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+def build_optimizer(groups: Sequence[ParameterGroup], config: TrainConfig) -> tuple[torch.optim.Optimizer, list[float]]:
+    """AdamW, or SGD with Nesterov momentum; no weight decay on biases, norms and other vectors.
+
+    Returns:
+        The optimizer, and the peak learning rate of each of its groups.
+    """
+    options: list[dict[str, Any]] = []
+    for group in groups:
+        matrices = [parameter for parameter in group.parameters if parameter.ndim > 1]
+        vectors = [parameter for parameter in group.parameters if parameter.ndim <= 1]
+        options += [
+            {"params": parameters, "weight_decay": decay, "lr": group.learning_rate}
+            for parameters, decay in ((matrices, config.weight_decay), (vectors, 0.0))
+            if parameters
+        ]
+    peaks = [float(option["lr"]) for option in options]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0.0, fused=True
-        )
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        nesterov = config.momentum > 0.0
+        return torch.optim.SGD(options, momentum=config.momentum, nesterov=nesterov, fused=True), peaks
+    return torch.optim.AdamW(options, fused=True), peaks
 
 
 def learning_rate_factor(config: TrainConfig, step: int, n_steps: int) -> float:
@@ -52,12 +61,18 @@ def learning_rate_factor(config: TrainConfig, step: int, n_steps: int) -> float:
 
 
 def set_learning_rate(
-    optimizer: Any, config: TrainConfig, step: int, steps_per_epoch: int, plateau_factor: float
+    optimizer: Any,
+    peaks: Sequence[float],
+    config: TrainConfig,
+    *,
+    step: int,
+    steps_per_epoch: int,
+    plateau_factor: float,
 ) -> None:
     """Sets the learning rate of every group for `step`, counted over the whole training."""
     factor = learning_rate_factor(config, step, config.epochs * steps_per_epoch) * plateau_factor
-    for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * factor
+    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+        group["lr"] = peak * factor
 
 
 def _cosine_between(start: float, end: float, part: float) -> float:
@@ -65,7 +80,7 @@ def _cosine_between(start: float, end: float, part: float) -> float:
 
 
 class AveragedWeights:
-    """Exponential moving average of a model's weights and running statistics, or at the end their even mean.
+    """Exponential moving average of named weights and running statistics, or at the end their even mean.
 
     The decay rises from 0.1 as (1 + n) / (10 + n) up to its setting, so that the first, random weights are
     soon forgotten. With decay 0 it just holds the last weights. Even updates (stochastic weight averaging,
@@ -73,15 +88,15 @@ class AveragedWeights:
     instead of computed again for the mean, which costs a pass over all clips.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], decay: float) -> None:
         self.decay = decay
         self.n_updates = 0
         self.n_even = 0
-        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        self.weights = {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
     @torch.no_grad()
-    def update(self, model: nn.Module, *, even: bool = False) -> None:
-        """Moves the average towards the model's present weights; all `even` ones count alike."""
+    def update(self, tensors: Mapping[str, Tensor], *, even: bool = False) -> None:
+        """Moves the average towards the present weights; all `even` ones count alike."""
         if even:
             decay = self.n_even / (self.n_even + 1.0)
             self.n_even += 1
@@ -90,7 +105,7 @@ class AveragedWeights:
             self.n_updates += 1
         averages: list[Tensor] = []
         latest: list[Tensor] = []
-        for name, tensor in model.state_dict().items():
+        for name, tensor in tensors.items():
             if tensor.is_floating_point():
                 averages.append(self.weights[name])
                 latest.append(tensor)

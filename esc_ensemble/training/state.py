@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from esc_ensemble.errors import ModelFileError
 from esc_ensemble.files import atomic_path
+from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.training.optim import AveragedWeights
 
 SCHEMA = 2
@@ -39,7 +40,7 @@ def save_state(
     folder: Path,
     state: TrainingState,
     *,
-    model: nn.Module,
+    model: AudioClassifier,
     optimizer: Any,
     average: AveragedWeights,
     accelerator: Accelerator,
@@ -49,7 +50,7 @@ def save_state(
     values = {
         "schema": SCHEMA,
         "state": vars(state),
-        "model": model.state_dict(),
+        "model": model.changing(),
         "optimizer": optimizer.state_dict(),
         "average": average.weights,
         "n_updates": average.n_updates,
@@ -69,7 +70,7 @@ def save_state(
 
 
 def load_state(
-    folder: Path, *, model: nn.Module, optimizer: Any, average: AveragedWeights, accelerator: Accelerator
+    folder: Path, *, model: AudioClassifier, optimizer: Any, average: AveragedWeights, accelerator: Accelerator
 ) -> TrainingState:
     """Puts what `save_state` wrote back in place; a fresh state where there is no file.
 
@@ -83,7 +84,7 @@ def load_state(
         values = torch.load(path, map_location=accelerator.device, weights_only=True)
         if values["schema"] != SCHEMA:
             raise ValueError(f"schema {values['schema']} instead of {SCHEMA}")
-        model.load_state_dict(values["model"])
+        model.load_changing(values["model"])
         optimizer.load_state_dict(values["optimizer"])
         average.weights = values["average"]
         average.n_updates = values["n_updates"]

@@ -93,9 +93,10 @@ def test_one_part_without_shifts_is_its_models_softmax() -> None:
 
 def n_frontend_calls(parts: list[Part]) -> int:
     calls = []
-    for item in parts:
-        item.model.frontend.register_forward_hook(lambda *_: calls.append(1))
+    hooks = [item.model.frontend.register_forward_hook(lambda *_: calls.append(1)) for item in parts]
     FusedBlend(parts, "geometric")(waveform(1))
+    for hook in hooks:
+        hook.remove()
     return len(calls)
 
 
@@ -105,9 +106,13 @@ def test_parts_with_one_front_end_and_one_set_of_shifts_share_its_features() -> 
     assert n_frontend_calls([part(0, 0.5, 1.0), part(1, 0.5, 1.0, frontend={"n_mels": 20})]) == 2
 
 
-def test_learned_front_ends_are_not_shared() -> None:
+def test_front_ends_with_weights_are_shared_where_these_are_the_same() -> None:
     learned = {"pcen": {"learnable": True}}
-    assert n_frontend_calls([part(0, 0.5, 1.0, frontend=learned), part(1, 0.5, 1.0, frontend=learned)]) == 2
+    parts = [part(0, 0.5, 1.0, frontend=learned), part(1, 0.5, 1.0, frontend=learned)]
+    assert n_frontend_calls(parts) == 1
+    with torch.no_grad():
+        next(parts[1].model.frontend.parameters()).mul_(1.1)
+    assert n_frontend_calls(parts) == 2
 
 
 def test_load_parts_takes_every_fold_of_every_member_with_its_temperature_and_share(made: Made) -> None:

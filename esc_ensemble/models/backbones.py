@@ -1,0 +1,331 @@
+"""Pretrained speech and audio backbones: where their weights come from, and what they say of themselves.
+
+A source is a folder with a transformers checkpoint, a model id of the Hugging Face hub, or `torchaudio:NAME` for one
+of torchaudio's bundles. All give weights under the names of transformers' models. Weights are never unpickled beyond
+tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from esc_ensemble.errors import ConfigError, EscError, ModelFileError, did_you_mean
+
+FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
+"""Values of `model_type` whose models have a convolutional encoder, a projection, and a stack of blocks."""
+BUNDLE_PREFIX = "torchaudio:"
+BUNDLES = {
+    "WAV2VEC2_BASE": "wav2vec2",
+    "WAV2VEC2_LARGE": "wav2vec2",
+    "WAV2VEC2_LARGE_LV60K": "wav2vec2",
+    "WAV2VEC2_XLSR53": "wav2vec2",
+    "HUBERT_BASE": "hubert",
+    "HUBERT_LARGE": "hubert",
+    "WAVLM_BASE": "wavlm",
+    "WAVLM_BASE_PLUS": "wavlm",
+    "WAVLM_LARGE": "wavlm",
+}
+"""torchaudio's bundles, and the family that each belongs to."""
+NEVER_TRAINED = ("masked_spec_embed",)
+"""Weights that only pretraining uses: checkpoints may lack them."""
+SAMPLE_RATE = 16000
+"""Rate in Hz of a checkpoint that does not say."""
+
+HOW_TO_GET = (
+    "Needed is a folder with config.json and model.safetensors (or pytorch_model.bin), and preprocessor_config.json "
+    "where there is one: `hf download {name} --local-dir FOLDER` on a machine with internet, then "
+    "--model.source FOLDER. On Kaggle, add these files as a dataset or model and give its folder below /kaggle/input."
+)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What a source says of a network; with its settings, enough to build it again without the source."""
+
+    architecture: Mapping[str, Any]
+    """transformers' configuration as plain values, `model_type` among them."""
+    normalize: bool
+    """Whether waveforms are to have mean 0 and variance 1, as its pretraining did."""
+    sample_rate: int
+    """In Hz."""
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of transformer blocks."""
+        return int(self.architecture["num_hidden_layers"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Gives the plain values that `from_json` reads."""
+        return {
+            "architecture": dict(self.architecture),
+            "normalize": self.normalize,
+            "sample_rate": self.sample_rate,
+        }
+
+    @classmethod
+    def from_json(cls, values: Any, origin: str) -> Backbone:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ModelFileError: a value is missing or of the wrong kind, or the network is of no family known here.
+        """
+        try:
+            architecture, normalize, rate = values["architecture"], values["normalize"], values["sample_rate"]
+            sound = isinstance(architecture, dict) and isinstance(normalize, bool) and int(rate) > 0
+            family = architecture["model_type"]
+        except (KeyError, TypeError, ValueError):
+            sound, family = False, ""
+        if not sound or family not in FAMILIES:
+            raise ModelFileError(f"{origin}: the description of the backbone is damaged.")
+        return cls(architecture, normalize, int(rate))
+
+
+def read_backbone(source: str) -> Backbone:
+    """Reads what a source says of its network, without its weights.
+
+    Raises:
+        ModelFileError: the source cannot be found, or holds a network of no family known here.
+    """
+    if source.startswith(BUNDLE_PREFIX):
+        return _describe_bundle(source)
+    with _told(source):
+        from transformers import AutoConfig  # noqa: PLC0415 - two seconds that only these models need
+
+        config = AutoConfig.from_pretrained(_place(source))
+    family = config.model_type
+    if family not in FAMILIES:
+        raise ModelFileError(
+            f'{source} holds a model of type "{family}", which does not hear waveforms in the way that is needed here. '
+            f"Known types: {', '.join(FAMILIES)}."
+        )
+    hears = _read_preprocessor(source)
+    # Group norm in the first layer makes a network deaf to level; those with layer norms were trained on normalised
+    # waveforms. Both WavLM-base checkpoints were not.
+    plain = family == "wavlm" and config.feat_extract_norm == "group"
+    return Backbone(
+        architecture=config.to_diff_dict() | {"num_hidden_layers": config.num_hidden_layers},
+        normalize=bool(hears.get("do_normalize", not plain)),
+        sample_rate=int(hears.get("sampling_rate", SAMPLE_RATE)),
+    )
+
+
+def build_backbone(backbone: Backbone) -> nn.Module:
+    """Builds transformers' network with fresh random weights: no layer drop, no masking of its own.
+
+    Raises:
+        ModelFileError: the description does not make a network.
+    """
+    from transformers import AutoConfig, AutoModel  # noqa: PLC0415
+
+    values = dict(backbone.architecture)
+    family = values.pop("model_type")
+    quiet: dict[str, Any] = {
+        "layerdrop": 0.0,
+        "apply_spec_augment": False,
+        "mask_time_prob": 0.0,
+        "mask_feature_prob": 0.0,
+    }
+    if family == "wavlm":
+        quiet["attn_implementation"] = "eager"  # the only one it has; asked for so that exports are not refused
+    try:
+        config = AutoConfig.for_model(family, **values | quiet)
+        network: nn.Module = AutoModel.from_config(config)
+    except (TypeError, ValueError, RuntimeError, AttributeError, ZeroDivisionError) as error:
+        raise ModelFileError(f"The backbone cannot be built from its description: {error}") from error
+    return network
+
+
+def load_weights(source: str, network: nn.Module) -> None:
+    """Puts the source's weights into `network`, which `build_backbone` made from the same source.
+
+    Raises:
+        ModelFileError: the weights are missing or damaged, or do not fill the network.
+    """
+    with _told(source):
+        weights = _bundle_weights(source) if source.startswith(BUNDLE_PREFIX) else _checkpoint_weights(source)
+    _fill(network, weights, source)
+
+
+def _fill(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    wanted = network.state_dict()
+    absent = [name for name in wanted if name not in weights and name not in NEVER_TRAINED]
+    if absent:
+        raise ModelFileError(
+            f"{source} lacks {len(absent)} of the network's {len(wanted)} weights, such as {absent[0]}: "
+            "it is a checkpoint of another network than its config.json says, or not a whole one."
+        )
+    misfits = [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
+    if misfits:
+        name = misfits[0]
+        raise ModelFileError(
+            f"{source}: {name} has the shape {tuple(weights[name].shape)}, config.json asks for "
+            f"{tuple(wanted[name].shape)}. The two belong to different networks."
+        )
+    network.load_state_dict({name: weights.get(name, tensor) for name, tensor in wanted.items()})
+
+
+# --- folders and the hub
+
+
+def _place(source: str) -> str:
+    """The source as transformers wants it. A path that is not there is told at once, and not asked of the hub."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.exists():
+        raise ModelFileError(f"{source} is a file; --model.source wants the folder that it is in.")
+    if source.startswith((".", "~", os.sep)) or source.count("/") != 1:
+        raise ModelFileError(f"{source} does not exist. {HOW_TO_GET.format(name='facebook/wav2vec2-base')}")
+    return source
+
+
+def _read_preprocessor(source: str) -> dict[str, Any]:
+    """What `preprocessor_config.json` says; nothing where there is none, as after `model.save_pretrained`."""
+    from transformers.utils import cached_file  # noqa: PLC0415
+
+    found = cached_file(
+        _place(source),
+        "preprocessor_config.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if found is None:
+        return {}
+    try:
+        values = json.loads(Path(found).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{found} cannot be read: {error}.") from error
+    return values if isinstance(values, dict) else {}
+
+
+def _checkpoint_weights(source: str) -> dict[str, Tensor]:
+    """A transformers checkpoint's weights under the names of the bare model, in float32."""
+    from transformers import AutoModel  # noqa: PLC0415
+
+    network, told = AutoModel.from_pretrained(_place(source), dtype=torch.float32, output_loading_info=True)
+    missing = set(told["missing_keys"])
+    return {name: tensor for name, tensor in network.state_dict().items() if name not in missing}
+
+
+@contextmanager
+def _told(source: str) -> Iterator[None]:
+    """Turns what can go wrong with other people's files and networks into one message."""
+    name = source if source.count("/") == 1 and not Path(source).exists() else "facebook/wav2vec2-base"
+    try:
+        with _quiet():
+            yield
+    except EscError:
+        raise
+    except (SafetensorError, UnpicklingError, EOFError) as error:
+        raise ModelFileError(f"The weights of {source} are damaged ({error}). Copy or download them again.") from error
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelFileError(
+            f"No backbone could be read from {source}: {first}\n{HOW_TO_GET.format(name=name)}"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences transformers' bars and advice."""
+    from transformers.utils import logging  # noqa: PLC0415
+
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+# --- torchaudio's bundles
+
+
+def _bundle(source: str) -> tuple[str, Any]:
+    name = source.removeprefix(BUNDLE_PREFIX)
+    if name not in BUNDLES:
+        raise ConfigError(f'torchaudio has no bundle "{name}" that is known here.{did_you_mean(name, BUNDLES)}')
+    import torchaudio  # noqa: PLC0415
+
+    return name, getattr(torchaudio.pipelines, name)
+
+
+def _describe_bundle(source: str) -> Backbone:
+    name, bundle = _bundle(source)
+    said = bundle._params
+    convolutions = said["extractor_conv_layer_config"]
+    architecture = {
+        "model_type": BUNDLES[name],
+        "feat_extract_norm": said["extractor_mode"].removesuffix("_norm"),
+        "conv_dim": [dim for dim, _, _ in convolutions],
+        "conv_kernel": [kernel for _, kernel, _ in convolutions],
+        "conv_stride": [stride for _, _, stride in convolutions],
+        "conv_bias": said["extractor_conv_bias"],
+        "hidden_size": said["encoder_embed_dim"],
+        "feat_proj_dropout": said["encoder_projection_dropout"],
+        "num_conv_pos_embeddings": said["encoder_pos_conv_kernel"],
+        "num_conv_pos_embedding_groups": said["encoder_pos_conv_groups"],
+        "num_hidden_layers": said["encoder_num_layers"],
+        "num_attention_heads": said["encoder_num_heads"],
+        "attention_dropout": said["encoder_attention_dropout"],
+        "intermediate_size": said["encoder_ff_interm_features"],
+        "activation_dropout": said["encoder_ff_interm_dropout"],
+        "hidden_dropout": said["encoder_dropout"],
+        "do_stable_layer_norm": said["encoder_layer_norm_first"],
+    }
+    if BUNDLES[name] == "wavlm":
+        architecture["num_buckets"] = said["encoder_num_buckets"]
+        architecture["max_bucket_distance"] = said["encoder_max_distance"]
+    return Backbone(architecture, bool(bundle._normalize_waveform), int(bundle.sample_rate))
+
+
+def _bundle_weights(source: str) -> dict[str, Tensor]:
+    """A bundle's weights from torch hub's folder ($TORCH_HOME), downloaded where they are not there yet."""
+    _, bundle = _bundle(source)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / bundle._path
+    url = f"https://download.pytorch.org/torchaudio/models/{bundle._path}"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except OSError as error:
+            raise ModelFileError(
+                f"The weights of {source} are not at {path}, and {url} cannot be reached ({error}). "
+                f"Download that file elsewhere and put it there, or set TORCH_HOME to a folder with hub/checkpoints/"
+                f"{bundle._path} in it (on Kaggle, one below /kaggle/input)."
+            ) from error
+    return names_of_transformers(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def names_of_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gives weights of torchaudio's wav2vec2-like models the names that transformers' have."""
+    named: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        key = re.sub(r"^encoder\.feature_projection\.", "feature_projection.", name)
+        key = re.sub(r"^encoder\.transformer\.", "encoder.", key)
+        key = key.replace("conv.weight_g", "conv.parametrizations.weight.original0")
+        key = key.replace("conv.weight_v", "conv.parametrizations.weight.original1")
+        key = key.replace("attention.attention.", "attention.")
+        packed = re.fullmatch(r"(.*attention\.)in_proj_(weight|bias)", key)
+        if packed:
+            for part, chunk in zip("qkv", tensor.chunk(3), strict=True):
+                named[f"{packed[1]}{part}_proj.{packed[2]}"] = chunk
+        else:
+            named[key] = tensor
+    return named
