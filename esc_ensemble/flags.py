@@ -52,6 +52,8 @@ class TrainingFlags:
     """Keep only ESC-50's ten classes marked esc10."""
     n_folds: int = 0
     """Make this many folds by source, where the data has none."""
+    limit: CountOrAll = 0
+    """Take at most this many clips, spread evenly over classes and folds, to try things out; 0 takes all."""
     skip_bad: Flag = False
     """Leave out clips that cannot be decoded; they are listed in manifest.json."""
     cache: Path | None = None

@@ -11,10 +11,11 @@ import numpy as np
 from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.blend.result import BlendResult
 from esc_ensemble.config import BlendConfig, TrainAConfig, TrainAProConfig, TrainerConfig
-from esc_ensemble.data.catalog import Catalog, load_catalog, subset
+from esc_ensemble.data.catalog import load_catalog, thin_out
 from esc_ensemble.data.synthetic import make_synthetic
 from esc_ensemble.export.fused import load_parts
-from esc_ensemble.export.onnx import Parity, export_onnx
+from esc_ensemble.export.onnx import export_onnx
+from esc_ensemble.export.parity import Parity
 from esc_ensemble.export.source import find_clips, read_source
 from esc_ensemble.infer import Classifier, write_predictions
 from esc_ensemble.progress import say
@@ -115,19 +116,3 @@ def run_quickstart(
         "its predictions": predictions_path,
     }
     return QuickstartResult(result, parity, files)
-
-
-def thin_out(catalog: Catalog, max_clips: int) -> Catalog:
-    """Keeps at most `max_clips` clips: the first few of each class in each fold, equally many."""
-    if len(catalog.clips) <= max_clips:
-        return catalog
-    per_cell = max(1, max_clips // (len(catalog.class_names) * len(catalog.fold_numbers)))
-    cells: dict[tuple[int, int], int] = {}
-    keep = []
-    for number, clip in enumerate(catalog.clips):
-        cell = (clip.label, clip.fold)
-        cells[cell] = cells.get(cell, 0) + 1
-        if cells[cell] <= per_cell:
-            keep.append(number)
-    say(f"{catalog.name}: taking {len(keep)} of {len(catalog.clips)} clips (--clips takes more)")
-    return subset(catalog, keep, catalog.skipped)

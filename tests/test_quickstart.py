@@ -12,8 +12,8 @@ import pytest
 from esc_ensemble import quickstart
 from esc_ensemble.__main__ import main
 from esc_ensemble.config import BlendConfig, TrainAConfig
-from esc_ensemble.data.catalog import load_catalog
-from esc_ensemble.export.onnx import Parity
+from esc_ensemble.data.catalog import load_catalog, thin_out
+from esc_ensemble.export.parity import Parity
 from esc_ensemble.settings import merge
 from tests.conftest import Exported
 from tests.tiny import SETTINGS
@@ -57,11 +57,11 @@ def test_the_whole_way_leaves_every_file_that_it_names(
 
 def test_a_large_set_is_thinned_out_evenly(synthetic_dir: Path) -> None:
     catalog = load_catalog(synthetic_dir)
-    fewer = quickstart.thin_out(catalog, 50)
+    fewer = thin_out(catalog, 50)
     assert Counter((clip.label, clip.fold) for clip in fewer.clips) == {
         (label, fold): 1 for label in range(10) for fold in range(1, 6)
     }
-    assert quickstart.thin_out(catalog, 100) is catalog
+    assert thin_out(catalog, 100) is catalog
 
 
 def test_no_clips_at_all_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

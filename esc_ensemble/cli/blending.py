@@ -55,7 +55,7 @@ def export(
     source: str,
     /,
     *,
-    format: Literal["onnx"] = "onnx",  # noqa: A002 - the flag's name
+    format: Literal["onnx", "torchscript"] = "onnx",  # noqa: A002 - the flag's name
     out: Path | None = None,
     tta: Flag = False,
     data: Path | None = None,
@@ -70,7 +70,7 @@ def export(
     Args:
         source: Name or folder of a blend or a run.
         format: Kind of file.
-        out: The file; exports/NAME.onnx where not given.
+        out: The file; exports/NAME.onnx or NAME.torchscript.pt where not given.
         tta: For a run, put its time shifts inside. A blend made with --tta has them already.
         data: Audio that the file is compared with torch on; the training data where not given.
         check_clips: Number of clips to compare on.
@@ -82,12 +82,14 @@ def export(
     from esc_ensemble.export.fused import load_parts  # noqa: PLC0415
     from esc_ensemble.export.onnx import export_onnx  # noqa: PLC0415
     from esc_ensemble.export.source import find_clips, read_source  # noqa: PLC0415
+    from esc_ensemble.export.torchscript import export_torchscript  # noqa: PLC0415
 
     folder = find_folder(source, submissions, runs)
     content = read_source(folder, tta=tta)
     clips = find_clips(content, folder, data, check_clips)
     say(f"Exporting {folder} as {format}; this takes a moment a model")
-    path, parity = export_onnx(load_parts(content, folder), content, clips, out or exports / f"{folder.name}.{format}")
+    write, ending = (export_onnx, "onnx") if format == "onnx" else (export_torchscript, "torchscript.pt")
+    path, parity = write(load_parts(content, folder), content, clips, out or exports / f"{folder.name}.{ending}")
     if as_json:
         print(json.dumps({"file": str(path), **vars(parity)}))
         return

@@ -127,9 +127,10 @@ def _train(kind: type[Any], run: str, how: TrainingFlags, settings: Settings | N
 
 
 def _catalog(how: TrainingFlags) -> Catalog:
-    from esc_ensemble.data.catalog import load_catalog  # noqa: PLC0415
+    from esc_ensemble.data.catalog import load_catalog, thin_out  # noqa: PLC0415
 
-    return load_catalog(how.data, esc10=how.esc10, n_folds=how.n_folds)
+    catalog = load_catalog(how.data, esc10=how.esc10, n_folds=how.n_folds)
+    return thin_out(catalog, how.limit) if how.limit else catalog
 
 
 def _options(how: TrainingFlags) -> RunOptions:

@@ -32,6 +32,11 @@ class DataConfig(Settings):
         """How much of a clip the network hears at once."""
         return self.window_seconds or self.clip_seconds
 
+    @property
+    def n_samples(self) -> int:
+        """Length T of a clip in samples."""
+        return round(self.clip_seconds * self.sample_rate)
+
     def conflicts(self) -> Iterator[str]:
         if self.window_seconds > self.clip_seconds:
             yield f"window_seconds {self.window_seconds} must not be longer than clip_seconds {self.clip_seconds}"

@@ -78,7 +78,7 @@ def build_cache(
             script again because its work does not stand under `if __name__ == "__main__":`.
     """
     _check_not_a_worker()
-    recipe = Recipe(data.sample_rate, round(data.clip_seconds * data.sample_rate), data.fit, data.trim_db)
+    recipe = Recipe(data.sample_rate, data.n_samples, data.fit, data.trim_db)
     folder = cache_dir if cache_dir is not None else default_cache_dir()
     path = folder / f"waveforms-{_key(catalog, recipe)}.npy"
     with cache_lock(path):

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from esc_ensemble.data.layouts import Row, read_table
 from esc_ensemble.data.tables import plural
 from esc_ensemble.errors import DataError, list_problems
+from esc_ensemble.progress import say
 
 
 @dataclass(frozen=True)
@@ -208,3 +209,19 @@ def subset(catalog: Catalog, keep: Sequence[int], skipped: Sequence[str]) -> Cat
             list_problems(f'"{catalog.name}" cannot be used without its {plural(len(skipped), "bad clip")}:', problems)
         )
     return Catalog(catalog.name, catalog.root, clips, catalog.class_names, (*catalog.skipped, *skipped))
+
+
+def thin_out(catalog: Catalog, max_clips: int) -> Catalog:
+    """Keeps at most `max_clips` clips: the first few of each class in each fold, equally many."""
+    if len(catalog.clips) <= max_clips:
+        return catalog
+    per_cell = max(1, max_clips // (len(catalog.class_names) * len(catalog.fold_numbers)))
+    cells: dict[tuple[int, int], int] = {}
+    keep = []
+    for number, clip in enumerate(catalog.clips):
+        cell = (clip.label, clip.fold)
+        cells[cell] = cells.get(cell, 0) + 1
+        if cells[cell] <= per_cell:
+            keep.append(number)
+    say(f"{catalog.name}: taking {len(keep)} of {len(catalog.clips)} clips as asked for")
+    return subset(catalog, keep, catalog.skipped)

@@ -13,8 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from esc_ensemble import __version__
 from esc_ensemble.config import DataConfig
 from esc_ensemble.errors import ModelFileError, list_problems
+from esc_ensemble.features.resample import Resample
+from esc_ensemble.infer import METADATA_SCHEMA
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.models.checkpoint import load_checkpoint
 from esc_ensemble.models.registry import ModelSpec
@@ -35,11 +38,11 @@ class Part:
 
 
 class FusedBlend(nn.Module):
-    """Waveform (B, T) at the blend's rate to probabilities (B, C).
+    """Waveform (B, T) at the blend's rate, the highest of its parts', to probabilities (B, C).
 
     For every part: logits of each shift, divided by its temperature, log softmax, mean over shifts; then the
     weighted mean over parts and a softmax, as `esc_ensemble.blend.combine.blend_probabilities` has it.
-    Parts with the same front end, shifts and window share one computation of the features.
+    Parts with the same rate, front end, shifts and window share one computation of the features.
     """
 
     def __init__(self, parts: Sequence[Part], combiner: str) -> None:
@@ -49,12 +52,17 @@ class FusedBlend(nn.Module):
         self.temperatures = [part.temperature for part in parts]
         self.weights = [part.weight for part in parts]
         self.groups = _group(parts)
+        own = heard_data(parts).sample_rate
+        rates = {part.spec.data.sample_rate for part in parts} - {own}
+        self.resamplers = nn.ModuleDict({str(rate): Resample(own, rate) for rate in sorted(rates)})
 
     def forward(self, waveform: Tensor) -> Tensor:
+        heard = {rate: resample(waveform) for rate, resample in self.resamplers.items()}
         blended: Tensor | None = None
         for shifts, n_window, members in self.groups:
+            at_rate = heard.get(str(self._model(members[0]).sample_rate), waveform)
             # (B, T) -> (S·B, T), or as many samples as the window has
-            shifted = torch.cat([middle(waveform.roll(shift, dims=1), n_window) for shift in shifts])
+            shifted = torch.cat([middle(at_rate.roll(shift, dims=1), n_window) for shift in shifts])
             features = self._model(members[0]).frontend(shifted)
             for member in members:
                 share = self.weights[member] * self._evidence(member, features, len(shifts))
@@ -98,8 +106,30 @@ def load_parts(blend: dict[str, Any], blend_dir: Path) -> list[Part]:
 
 
 def heard_data(parts: Sequence[Part]) -> DataConfig:
-    """Gives the settings that turn a file into the waveform which all parts hear."""
-    return parts[0].spec.data
+    """Gives the settings that turn a file into the waveform which all parts hear, some at a lower rate."""
+    return max((part.spec.data for part in parts), key=lambda data: data.sample_rate)
+
+
+def describe_model(parts: Sequence[Part], blend: dict[str, Any]) -> dict[str, Any]:
+    """Gives the metadata: all that a reader needs to go from files to named predictions, and where it is from."""
+    data = heard_data(parts)
+    return {
+        "schema": METADATA_SCHEMA,
+        "name": blend["name"],
+        "class_names": blend["class_names"],
+        "sample_rate": data.sample_rate,
+        "clip_seconds": data.clip_seconds,
+        "n_samples": data.n_samples,
+        "fit": data.fit,
+        "trim_db": data.trim_db,
+        "combiner": blend["combiner"],
+        "tta": blend["tta"],
+        "members": blend["members"],
+        "scores": blend["scores"],
+        "dataset_fingerprint": blend["dataset_fingerprint"],
+        "esc_ensemble": __version__,
+        "torch": torch.__version__,
+    }
 
 
 def _check_parts(parts: Sequence[Part], class_names: tuple[str, ...]) -> None:
@@ -116,7 +146,7 @@ def _check_parts(parts: Sequence[Part], class_names: tuple[str, ...]) -> None:
 
 
 def _heard(data: DataConfig) -> dict[str, Any]:
-    return data.model_dump(exclude={"selection_fraction", "window_seconds"})
+    return data.model_dump(exclude={"selection_fraction", "window_seconds", "sample_rate"})
 
 
 def _group(parts: Sequence[Part]) -> list[tuple[tuple[int, ...], int, list[int]]]:
@@ -127,7 +157,8 @@ def _group(parts: Sequence[Part]) -> list[tuple[tuple[int, ...], int, list[int]]
         n_window = round(part.spec.data.window_seconds * part.spec.data.sample_rate)
         settings = part.spec.frontend and part.spec.frontend.model_dump(mode="json")
         backbone = part.spec.backbone and part.spec.backbone.to_json()
-        key = json.dumps([settings, backbone, shifts, n_window, _digest(part.model.frontend)])
+        rate, weights = part.spec.data.sample_rate, _digest(part.model.frontend)
+        key = json.dumps([rate, settings, backbone, shifts, n_window, weights])
         groups.setdefault(key, (shifts, n_window, []))[2].append(number)
     return list(groups.values())
 

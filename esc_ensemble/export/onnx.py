@@ -6,7 +6,6 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,10 @@ import onnx
 import onnxruntime
 import torch
 
-from esc_ensemble import __version__
-from esc_ensemble.data.audio import prepare
-from esc_ensemble.errors import WorkError
-from esc_ensemble.export.fused import FusedBlend, Part, heard_data
+from esc_ensemble.export.fused import FusedBlend, Part, describe_model, heard_data
+from esc_ensemble.export.parity import Parity, Probabilities, check_parity, read_clips
 from esc_ensemble.files import atomic_path
-from esc_ensemble.infer import METADATA_KEY, METADATA_SCHEMA
-
-LARGEST_DIFFERENCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How near onnxruntime's probabilities came to torch's."""
-
-    n_clips: int
-    max_difference: float
-    same_top1: bool
+from esc_ensemble.infer import METADATA_KEY
 
 
 def export_onnx(
@@ -49,65 +35,20 @@ def export_onnx(
         The file's path and the comparison.
 
     Raises:
-        WorkError: the two disagree by more than `LARGEST_DIFFERENCE`, or on a clip's top class.
+        WorkError: the two disagree.
     """
     fused = FusedBlend(parts, blend["combiner"]).eval()
-    data = heard_data(parts)
-    n_samples = parts[0].spec.n_samples
-    waveforms = np.stack([prepare(path, data.sample_rate, n_samples, data.fit, data.trim_db) for path in clip_paths])
+    waveforms = read_clips(clip_paths, heard_data(parts))
     with atomic_path(out) as temporary:
         _write_graph(fused, torch.from_numpy(waveforms[:2]).repeat(2, 1)[:2], temporary)
         _write_metadata(temporary, describe_model(parts, blend))
-        parity = compare(fused, temporary, waveforms)
-        if not parity.max_difference <= LARGEST_DIFFERENCE or not parity.same_top1:  # so that NaN fails too
-            raise WorkError(
-                f"onnxruntime and torch disagree by {parity.max_difference:.1e} on {parity.n_clips} clips "
-                f"(at most {LARGEST_DIFFERENCE:.0e} is allowed), so {out} was not written."
-            )
+        parity = check_parity(fused, _session(temporary), waveforms, "onnxruntime")
     return out, parity
 
 
-def describe_model(parts: Sequence[Part], blend: dict[str, Any]) -> dict[str, Any]:
-    """Gives the metadata: all that a reader needs to go from files to named predictions, and where it is from."""
-    data = heard_data(parts)
-    return {
-        "schema": METADATA_SCHEMA,
-        "name": blend["name"],
-        "class_names": blend["class_names"],
-        "sample_rate": data.sample_rate,
-        "clip_seconds": data.clip_seconds,
-        "n_samples": parts[0].spec.n_samples,
-        "fit": data.fit,
-        "trim_db": data.trim_db,
-        "combiner": blend["combiner"],
-        "tta": blend["tta"],
-        "members": blend["members"],
-        "scores": blend["scores"],
-        "dataset_fingerprint": blend["dataset_fingerprint"],
-        "esc_ensemble": __version__,
-        "torch": torch.__version__,
-    }
-
-
-def compare(fused: FusedBlend, path: Path, waveforms: np.ndarray, batch_size: int = 16) -> Parity:
-    """Runs both on the same waveforms (N, T), in batches and, for the first clip, alone."""
+def _session(path: Path) -> Probabilities:
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    ours, theirs = [], []
-    starts = [
-        slice(0, 1),
-        *(slice(start, start + batch_size) for start in range(0, len(waveforms), batch_size)),
-    ]
-    for part in starts:
-        batch = np.ascontiguousarray(waveforms[part])
-        with torch.inference_mode():
-            ours.append(fused(torch.from_numpy(batch)).numpy())
-        theirs.append(session.run(["probabilities"], {"waveform": batch})[0])
-    torch_probs, onnx_probs = np.concatenate(ours), np.concatenate(theirs)
-    return Parity(
-        n_clips=len(waveforms),
-        max_difference=float(np.abs(torch_probs - onnx_probs).max()),
-        same_top1=bool((torch_probs.argmax(axis=1) == onnx_probs.argmax(axis=1)).all()),
-    )
+    return lambda waveform: np.asarray(session.run(["probabilities"], {"waveform": waveform})[0])
 
 
 def _write_graph(fused: FusedBlend, example: torch.Tensor, path: Path) -> None:

@@ -166,14 +166,17 @@ def _fill(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> Non
             f"{source} lacks {len(absent)} of the network's {len(wanted)} weights, such as {absent[0]}: "
             "it is a checkpoint of another network than its config.json says, or not a whole one."
         )
-    misfits = [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
-    if misfits:
-        name = misfits[0]
-        raise ModelFileError(
-            f"{source}: {name} has the shape {tuple(weights[name].shape)}, config.json asks for "
-            f"{tuple(wanted[name].shape)}. The two belong to different networks."
-        )
+    for name, tensor in wanted.items():
+        if name in weights and weights[name].shape != tensor.shape:
+            _refuse_shape(source, name, tuple(weights[name].shape), tuple(tensor.shape))
     network.load_state_dict({name: weights.get(name, tensor) for name, tensor in wanted.items()})
+
+
+def _refuse_shape(source: str, name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    raise ModelFileError(
+        f"{source}: {name} has the shape {found}, its description asks for {wanted}: "
+        "the two belong to different networks."
+    )
 
 
 # --- folders and the hub
@@ -214,7 +217,11 @@ def _checkpoint_weights(source: str) -> dict[str, Tensor]:
     """A transformers checkpoint's weights under the names of the bare model, in float32."""
     from transformers import AutoModel  # noqa: PLC0415
 
-    network, told = AutoModel.from_pretrained(_place(source), dtype=torch.float32, output_loading_info=True)
+    network, told = AutoModel.from_pretrained(
+        _place(source), dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    for name, found, wanted in told["mismatched_keys"]:
+        _refuse_shape(source, name, tuple(found), tuple(wanted))
     missing = set(told["missing_keys"])
     return {name: tensor for name, tensor in network.state_dict().items() if name not in missing}
 

@@ -54,11 +54,6 @@ class ModelSpec:
         """The model's name in the registry."""
         return str(self.model.name)  # type: ignore[attr-defined]
 
-    @property
-    def n_samples(self) -> int:
-        """Length T in samples of the waveforms that the model was made for."""
-        return round(self.data.clip_seconds * self.data.sample_rate)
-
     def to_json(self) -> dict[str, Any]:
         """Gives the plain values that `from_json` reads."""
         return {

@@ -10,7 +10,8 @@ from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.config import BlendConfig, TrainAProConfig
 from esc_ensemble.data.catalog import load_catalog
 from esc_ensemble.export.fused import FusedBlend, load_parts
-from esc_ensemble.export.onnx import LARGEST_DIFFERENCE, export_onnx
+from esc_ensemble.export.onnx import export_onnx
+from esc_ensemble.export.parity import LARGEST_DIFFERENCE
 from esc_ensemble.export.source import find_clips, read_source
 from esc_ensemble.infer import Classifier
 from esc_ensemble.settings import build, merge

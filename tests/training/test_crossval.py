@@ -83,7 +83,7 @@ def test_the_logits_are_those_of_the_saved_model_on_its_test_clips(made: Made, c
     model, spec = load_checkpoint(made.runs[0] / "fold-2")
     from esc_ensemble.data.audio import prepare  # noqa: PLC0415
 
-    waves = np.stack([prepare(catalog.clips[n].path, 8000, spec.n_samples, "tile", 60.0) for n in split.test[:4]])
+    waves = np.stack([prepare(catalog.clips[n].path, 8000, spec.data.n_samples, "tile", 60.0) for n in split.test[:4]])
     for place, shift in enumerate((-800, 0, 800)):
         rolled = torch.from_numpy(np.roll(waves, shift, axis=1))
         found = model(rolled).detach().numpy()
