@@ -42,6 +42,23 @@ def test_noise_comes_out_as_soxrs(old: int, new: int) -> None:
     assert np.abs(found[:n_both] - theirs[:n_both])[middle].max() < 2e-4
 
 
+@pytest.mark.parametrize(("old", "new"), RATES)
+@pytest.mark.parametrize("n_samples", [1, 1000, 4411])
+def test_the_length_is_rounded_up(old: int, new: int, n_samples: int) -> None:
+    assert Resample(old, new)(torch.zeros(1, n_samples)).shape == (1, -(-n_samples * new // old))
+
+
+@pytest.mark.parametrize(("old", "new"), [(32000, 16000), (44100, 16000)])
+def test_it_exports_for_any_length(old: int, new: int) -> None:
+    any_size = torch.export.Dim.DYNAMIC
+    exported = torch.export.export(
+        Resample(old, new), (torch.randn(2, 5000),), dynamic_shapes={"waveform": {0: any_size, 1: any_size}}
+    ).module()
+    for n_samples in (4000, 4411, 8001):
+        waves = torch.randn(3, n_samples)
+        torch.testing.assert_close(exported(waves), Resample(old, new)(waves))
+
+
 def test_each_clip_of_a_batch_is_on_its_own() -> None:
     waves = torch.randn(3, 5000)
     together = Resample(44100, 16000)(waves)
