@@ -48,6 +48,8 @@ class BackboneConfig(Settings):
     """A folder with a transformers checkpoint, a model id of the Hugging Face hub, or torchaudio:WAVLM_BASE_PLUS."""
     unfreeze: Annotated[int, Field(ge=0)] = 4
     """Last blocks that are trained; all below stays as it is, and 0 trains pooling and head alone."""
+    frame_pool: Annotated[int, Field(ge=1, le=8)] = 1
+    """Frames averaged into one below the blocks that learn: 2 halves an epoch's time and the cache, at some risk."""
     fuse: Literal["all", "last"] = "all"
     """Learned weights over the outputs of all blocks, or the last one's alone."""
     pooling: Literal["attention", "mean", "statistics"] = "attention"

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from esc_ensemble.config import BackboneConfig, BackboneTrainConfig, TrainConfig
@@ -25,13 +26,16 @@ class FrozenTrunk(nn.Module):
 
     Normalisation, convolutional encoder, positions and the first blocks. S states: the first block's input and every
     block's output, or with `last_alone` the last of them. Frames that hear nothing but zeros at the clip's end are
-    zero in all states: so they can be told, and are left out by the pooling.
+    zero in all states: so they can be told, and are left out by the pooling. `frame_pool` frames are averaged into one.
     """
 
-    def __init__(self, network: Any, n_blocks: int, *, normalize: bool, last_alone: bool) -> None:
+    def __init__(
+        self, network: Any, n_blocks: int, *, normalize: bool, last_alone: bool = False, frame_pool: int = 1
+    ) -> None:
         super().__init__()
         self.normalize = normalize
         self.last_alone = last_alone
+        self.frame_pool = frame_pool
         config = network.config
         self.convolutions = list(zip(config.conv_kernel, config.conv_stride, strict=True))
         self.stable = _is_stable(config)
@@ -60,13 +64,17 @@ class FrozenTrunk(nn.Module):
         hidden = hidden + self.pos_conv_embed(hidden)
         if not self.stable:
             hidden = self.layer_norm(hidden)
-        states = [hidden, *run_blocks(self.blocks, hidden, position_bias(self.blocks, hidden))]
+        outputs = [hidden, *run_blocks(self.blocks, hidden, position_bias(self.blocks, hidden))]
         if self.stable and self.ends_here:
-            states[-1] = self.layer_norm(states[-1])
-        kept = torch.stack(states[-1:] if self.last_alone else states, dim=1)  # (B, S, L, D)
+            outputs[-1] = self.layer_norm(outputs[-1])
+        kept = torch.stack(outputs[-1:] if self.last_alone else outputs, dim=1)  # (B, S, L, D)
         frames = torch.arange(hidden.shape[1], device=hidden.device)
         sounding = frames < self._n_frames(n_heard)[:, None]  # (B, L)
-        return (kept * sounding[:, None, :, None]).transpose(2, 3)
+        states = (kept * sounding[:, None, :, None]).transpose(2, 3)  # (B, S, D, L)
+        if self.frame_pool == 1:
+            return states
+        pooled = F.avg_pool1d(states.flatten(0, 1), self.frame_pool, ceil_mode=True)  # (B, S, D, L) -> (B·S, D, L / p)
+        return pooled.reshape(*states.shape[:2], *pooled.shape[1:])
 
     def _n_frames(self, n_samples: Tensor) -> Tensor:
         """Numbers of frames that hear something of the first `n_samples` (B,), at least 1."""
@@ -97,7 +105,13 @@ class WaveBackbone(AudioClassifier):
         if config.unfreeze > n_blocks:
             raise ConfigError(f"model.unfreeze is {config.unfreeze}, but {config.source} has {n_blocks} blocks.")
         n_frozen = n_blocks - config.unfreeze
-        trunk = FrozenTrunk(network, n_frozen, normalize=backbone.normalize, last_alone=config.fuse == "last")
+        trunk = FrozenTrunk(
+            network,
+            n_frozen,
+            normalize=backbone.normalize,
+            last_alone=config.fuse == "last",
+            frame_pool=config.frame_pool,
+        )
         size = int(network.config.hidden_size)
         pool = FramePool(config.pooling, size, config.attention_size)
         super().__init__(trunk, sample_rate, n_classes, embedding_size=pool.size)

@@ -134,6 +134,23 @@ def test_layers_are_added_by_a_softmax(tmp_path: Path) -> None:
     torch.testing.assert_close(last.forward_features(last.frontend(noise())), states[-1].mean(dim=1))
 
 
+@torch.inference_mode()
+def test_frames_are_averaged_above_the_frozen_blocks(tmp_path: Path) -> None:
+    source = save_backbone(tmp_path, "wavlm")
+    plain, pooled = load(source).frontend(noise()), load(source, frame_pool=2).frontend(noise())
+    n_frames = plain.shape[3]
+    assert n_frames % 2 == 1
+    assert pooled.shape[3] == (n_frames + 1) // 2
+    torch.testing.assert_close(pooled[..., :-1], plain[..., :-1].unflatten(3, (-1, 2)).mean(dim=4))
+    torch.testing.assert_close(pooled[..., -1], plain[..., -1])
+    model = load(source, frame_pool=2)
+    any_size = torch.export.Dim.DYNAMIC
+    shapes = {"waveform": {0: any_size, 1: any_size}}
+    exported = torch.export.export(model, (noise(),), dynamic_shapes=shapes).module(check_guards=False)
+    for waveform in (noise(1), noise(3, 9000), noise(3, 9320)):
+        torch.testing.assert_close(exported(waveform), model(waveform), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", ["wav2vec2", "wavlm"])
 def test_only_the_last_blocks_pooling_and_head_learn(family: str, tmp_path: Path) -> None:
     model = load(save_backbone(tmp_path, family)).train()
