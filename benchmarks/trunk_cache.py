@@ -1,6 +1,6 @@
 """An epoch of model B with and without the frozen trunk's cache, at the real size of wav2vec2-base.
 
-The weights are random, which costs the same time. Both train on the same fixed views, from the same waveforms;
+The weights are random, which costs the same time; dropout is that of the published checkpoint. Both train on the same fixed views, from the same waveforms;
 filling the cache is timed apart. An optimiser step has 16 clips, and the state of an epoch is saved as always.
 """
 
@@ -27,14 +27,16 @@ from esc_ensemble.training.trunk import Trunk, build_trunk_cache
 
 def main() -> None:
     options = timing.parser(__doc__, repeats=3)
-    options.add_argument("--clips", type=int, default=16, help="training clips of an epoch")
+    options.add_argument("--clips", type=int, default=64, help="training clips of an epoch")
     options.add_argument("--unfreeze", type=int, default=4, help="blocks that learn")
     options.add_argument("--frame-pool", type=int, default=1, help="frames averaged above the frozen blocks")
     options.add_argument("--family", choices=("wav2vec2", "wavlm"), default="wav2vec2")
     options.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     arguments = options.parse_args()
     with timing.data_folder(arguments) as data, tempfile.TemporaryDirectory() as scratch:
-        AutoModel.from_config(AutoConfig.for_model(arguments.family)).save_pretrained(f"{scratch}/backbone")
+        AutoModel.from_config(AutoConfig.for_model(arguments.family, activation_dropout=0.0)).save_pretrained(
+            f"{scratch}/backbone"
+        )
         settings = {
             "frontend": {"views": 1},
             "train": {"epochs": 1, "threads": timing.n_threads(arguments), "device": arguments.device},

@@ -122,7 +122,8 @@ def read_backbone(source: str) -> Backbone:
 
 
 def build_backbone(backbone: Backbone) -> nn.Module:
-    """Builds transformers' network with fresh random weights: no layer drop, no masking of its own.
+    """Builds transformers' network with fresh random weights: no layer drop, no masking of its own, and
+    no dropout inside attention.
 
     Raises:
         ModelFileError: the description does not make a network.
@@ -136,6 +137,7 @@ def build_backbone(backbone: Backbone) -> nn.Module:
         "apply_spec_augment": False,
         "mask_time_prob": 0.0,
         "mask_feature_prob": 0.0,
+        "attention_dropout": 0.0,  # with it a CPU has no fused attention
     }
     if family == "wavlm":
         quiet["attn_implementation"] = "eager"  # the only one it has; asked for so that exports are not refused
