@@ -1,7 +1,7 @@
 """An epoch of model B with and without the frozen trunk's cache, at the real size of wav2vec2-base.
 
-The weights are random, which costs the same time; dropout is that of the published checkpoint. Both train on the same fixed views, from the same waveforms;
-filling the cache is timed apart. An optimiser step has 16 clips, and the state of an epoch is saved as always.
+The weights are random, which costs the same time; dropout is that of the published checkpoint. Both train on the
+same fixed views, from the same waveforms; filling the cache is timed apart. The state of an epoch is saved as always.
 """
 
 from __future__ import annotations

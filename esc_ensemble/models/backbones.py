@@ -122,8 +122,9 @@ def read_backbone(source: str) -> Backbone:
 
 
 def build_backbone(backbone: Backbone) -> nn.Module:
-    """Builds transformers' network with fresh random weights: no layer drop, no masking of its own, and
-    no dropout inside attention.
+    """Builds transformers' network with fresh random weights.
+
+    It drops no layers, masks nothing by itself, and has no dropout inside attention.
 
     Raises:
         ModelFileError: the description does not make a network.
