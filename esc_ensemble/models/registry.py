@@ -22,7 +22,7 @@ from esc_ensemble.models.backbones import Backbone, build_backbone, load_weights
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.models.bcresnet import BcResNet
 from esc_ensemble.models.spec_cnn import SpecCnn, SpecCnnReference
-from esc_ensemble.models.wave_backbone import WaveBackbone
+from esc_ensemble.models.wave_backbone import WaveBackbone, check_fit
 from esc_ensemble.settings import Settings, build
 
 
@@ -44,9 +44,13 @@ class ModelSpec:
 
         Raises:
             ModelFileError: the backbone's source cannot be read.
+            ConfigError: the backbone cannot follow the settings.
         """
         frontend = config.frontend if isinstance(config.frontend, FrontendConfig) else None
-        backbone = read_backbone(config.model.source) if isinstance(config.model, BackboneConfig) else None
+        backbone = None
+        if isinstance(config.model, BackboneConfig):
+            backbone = read_backbone(config.model.source)
+            check_fit(config.model, backbone, config.data.sample_rate)
         return cls(config.model, frontend, config.data, class_names, backbone)
 
     @property

@@ -96,14 +96,8 @@ class WaveBackbone(AudioClassifier):
     def __init__(
         self, config: BackboneConfig, backbone: Backbone, network: Any, sample_rate: int, n_classes: int
     ) -> None:
-        if sample_rate != backbone.sample_rate:
-            raise ConfigError(
-                f"data.sample_rate is {sample_rate}, but {config.source} hears {backbone.sample_rate} Hz: "
-                f"set data.sample_rate to {backbone.sample_rate} (clips of any rate are resampled)."
-            )
+        check_fit(config, backbone, sample_rate)
         n_blocks = backbone.n_blocks
-        if config.unfreeze > n_blocks:
-            raise ConfigError(f"model.unfreeze is {config.unfreeze}, but {config.source} has {n_blocks} blocks.")
         n_frozen = n_blocks - config.unfreeze
         trunk = FrozenTrunk(
             network,
@@ -163,6 +157,21 @@ class WaveBackbone(AudioClassifier):
 
     def _position_bias(self, hidden: Tensor) -> Tensor | None:
         return position_bias([*self.frontend.blocks, *self.blocks], hidden)
+
+
+def check_fit(config: BackboneConfig, backbone: Backbone, sample_rate: int) -> None:
+    """Refuses settings that a backbone cannot follow.
+
+    Raises:
+        ConfigError: it hears another rate, or has fewer blocks.
+    """
+    if sample_rate != backbone.sample_rate:
+        raise ConfigError(
+            f"data.sample_rate is {sample_rate}, but {config.source} hears {backbone.sample_rate} Hz: "
+            f"set data.sample_rate to {backbone.sample_rate} (clips of any rate are resampled)."
+        )
+    if config.unfreeze > backbone.n_blocks:
+        raise ConfigError(f"model.unfreeze is {config.unfreeze}, but {config.source} has {backbone.n_blocks} blocks.")
 
 
 def run_blocks(

@@ -92,17 +92,21 @@ def train_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: R
 
     Raises:
         ConfigError: the settings do not go together, or the folder holds a run with other settings or data.
+        ModelFileError: a backbone's source cannot be read.
         DataError: clips cannot be decoded, a fold does not exist, or a class would have no training clip.
     """
     check(config, "The settings")
     for fold in options.folds:
         _split(config, catalog, fold)  # refuse before the decoding
+    spec = ModelSpec.of(config, catalog.class_names)
     n_folds = len(options.folds or catalog.fold_numbers)
     threads = config.train.threads or free_cores()
     n_parallel = min(options.parallel_folds or _room(config, threads), n_folds)
     if not can_spawn():
         n_parallel = 1
-    opened = partial(_open_trainer, run_dir, config, catalog, cache_dir=options.cache_dir, skip_bad=options.skip_bad)
+    opened = partial(
+        _open_trainer, run_dir, config, catalog, spec, cache_dir=options.cache_dir, skip_bad=options.skip_bad
+    )
     trainer = opened(max(1, threads // n_parallel), n_workers=options.n_workers)
     accelerator = trainer.accelerator
     splits = [_split(config, trainer.catalog, fold) for fold in options.folds or trainer.catalog.fold_numbers]
@@ -137,9 +141,11 @@ def _room(config: TrainerConfig, threads: int) -> int:
     return 1 if on_gpu or int(os.environ.get("WORLD_SIZE", "1")) > 1 else threads
 
 
-def _open_trainer(run_dir: Path, config: TrainerConfig, catalog: Catalog, threads: int, **how: Any) -> Trainer:
+def _open_trainer(
+    run_dir: Path, config: TrainerConfig, catalog: Catalog, spec: ModelSpec, threads: int, **how: Any
+) -> Trainer:
     cache, catalog = build_cache(catalog, config.data, **how)
-    spec = ModelSpec.of(config, catalog.class_names)
+    spec = replace(spec, class_names=catalog.class_names)
     return Trainer(run_dir, config, catalog, cache, spec, build_accelerator(config.train, threads))
 
 

@@ -1,0 +1,81 @@
+"""Model B from the command line, with the real shapes of published backbones (95 M parameters) and real clips."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from esc_ensemble.__main__ import main
+from esc_ensemble.export.parity import LARGEST_DIFFERENCE
+from esc_ensemble.logits import read_logits
+from esc_ensemble.models.backbones import build_backbone, load_weights, read_backbone
+from tests.backbones import save_backbone, save_base
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "wavlm"])
+def test_a_backbone_of_real_size_trains_resumes_and_exports(
+    family: str, esc10_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ESC_ENSEMBLE_CACHE", str(tmp_path / "cache"))
+    source = save_base(tmp_path / "backbone", family)
+    small = ["--limit=50", "--data.clip-seconds=1", "--frontend.views=1", "--train.epochs=1", "--shift-seconds=0"]
+    command = ["train-b", f"--data={esc10_dir}", f"--model.source={source}", "--fold=1", *small]
+    assert main(command) == 0
+    capsys.readouterr()
+    logits = read_logits(Path("runs/b/fold-1/logits.npz"))
+    assert logits.test.logits.shape == (1, 10, 10)
+
+    assert main(command) == 0
+    assert "b fold 1: done already" in capsys.readouterr().err
+
+    trained = load_file("runs/b/fold-1/model.safetensors")
+    given = build_backbone(read_backbone(source))
+    load_weights(source, given)
+    weights = given.state_dict()
+    for name, tensor in weights.items():
+        _, _, rest = name.partition("encoder.layers.")
+        if not rest or int(rest.split(".")[0]) < 8:
+            inside = f"frontend.blocks.{rest}" if rest else f"frontend.{name.removeprefix('encoder.')}"
+            if inside in trained:  # the pretraining's mask is no part of it
+                assert torch.equal(trained[inside], tensor), name
+        else:
+            number, _, rest = rest.partition(".")
+            if tensor.ndim == 2:
+                assert not torch.equal(trained[f"blocks.{int(number) - 8}.{rest}"], tensor), name
+
+    assert main(["export", "b", "--check-clips=3", "--json"]) == 0
+    exported = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert exported["max_difference"] <= LARGEST_DIFFERENCE
+    clips = sorted(map(str, (esc10_dir / "audio").iterdir()))[:2]
+    assert main(["infer", "exports/b.onnx", *clips, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model.source=/gone"], "does not exist"),
+        (["--model.unfreeze=5"], "model.unfreeze is 5, but .* has 4 blocks"),
+        (["--data.sample-rate=8000"], "set data.sample_rate to 16000"),
+        (["--frontend.n-mels=3"], "--frontend.n-mels"),
+    ],
+)
+def test_what_cannot_work_is_told_in_one_message(
+    flags: list[str], message: str, synthetic_dir: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    source = save_backbone(tmp_path / "backbone")
+    given = [] if "--model.source" in flags[0] else [f"--model.source={source}"]
+    assert main(["train-b", f"--data={synthetic_dir}", f"--runs={tmp_path}", *given, *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.count("esc-ens: ") == 1
+    assert re.search(message, error), error
+    assert "Traceback" not in error
+    assert not (tmp_path / "b" / "manifest.json").exists()
