@@ -29,7 +29,8 @@ from esc_ensemble.data.splits import split_fold
 from esc_ensemble.models.registry import ModelSpec, build_model
 from esc_ensemble.settings import build, merge, read_yaml
 from esc_ensemble.training.device import build_accelerator
-from esc_ensemble.training.loop import TrainingData, train_model
+from esc_ensemble.training.loop import train_model
+from esc_ensemble.training.step import TrainingData
 
 FOLD = 1
 REFERENCE_CONFIG = Path(__file__).parents[1] / "configs" / "train-a-reference.yaml"

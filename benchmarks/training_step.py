@@ -14,7 +14,7 @@ from esc_ensemble.config import TrainAProConfig
 from esc_ensemble.models.registry import ModelSpec, build_model
 from esc_ensemble.settings import build, merge, read_yaml
 from esc_ensemble.training.device import build_accelerator, choose_precision
-from esc_ensemble.training.loop import TrainingStep
+from esc_ensemble.training.step import TrainingStep
 
 
 def main() -> None:

@@ -21,7 +21,8 @@ from esc_ensemble.data.catalog import load_catalog
 from esc_ensemble.models.registry import ModelSpec, build_pretrained
 from esc_ensemble.settings import build
 from esc_ensemble.training.device import build_accelerator
-from esc_ensemble.training.loop import TrainingData, train_model
+from esc_ensemble.training.loop import train_model
+from esc_ensemble.training.step import TrainingData
 from esc_ensemble.training.trunk import Trunk, build_trunk_cache
 
 

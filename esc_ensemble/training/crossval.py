@@ -32,8 +32,9 @@ from esc_ensemble.processes import can_spawn, run_together
 from esc_ensemble.progress import say, use_lines
 from esc_ensemble.settings import check
 from esc_ensemble.training.device import build_accelerator
-from esc_ensemble.training.loop import TrainingData, train_model
+from esc_ensemble.training.loop import train_model
 from esc_ensemble.training.manifest import open_run, run_hash
+from esc_ensemble.training.step import TrainingData
 from esc_ensemble.training.trunk import Trunk, build_trunk_cache
 
 

@@ -22,11 +22,9 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esc_ensemble.augment.mixing import draw_mix, mix_features, mix_waveforms, mixed_loss
-from esc_ensemble.augment.waveform import augment_waveform, random_window
+from esc_ensemble.augment.mixing import draw_mix
 from esc_ensemble.config import AugmentConfig, MixConfig, TrainConfig
 from esc_ensemble.errors import WorkError
-from esc_ensemble.features.specaugment import bend_bands, spec_augment
 from esc_ensemble.memory import free_unused, is_out_of_memory
 from esc_ensemble.metrics import log_loss, softmax, top_k_accuracy
 from esc_ensemble.models.base import AudioClassifier, ParameterGroup
@@ -34,78 +32,13 @@ from esc_ensemble.predict import predict_logits, to_waveform
 from esc_ensemble.progress import progress, say
 from esc_ensemble.training.optim import AveragedWeights, build_optimizer, set_learning_rate
 from esc_ensemble.training.state import TrainingState, load_state, save_state
+from esc_ensemble.training.step import TrainingData, TrainingStep
 
 PLATEAU_FACTOR = 0.5
 PLATEAU_PATIENCE = 5
 SELECTION_BATCH = 16
 VIEWS = 1 << 20
 """Tells the draw of views from those of processes, which are counted from 0."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The clips of one fold's training.
-
-    `read_batch` takes clip numbers (B,) and gives int16 waveforms (B, T); `labels` (all clips,) int64. Where there is
-    `read_features`, training starts from what it gives instead: features (B, ...) on the device of `n_views` views
-    (B,) of clips (B,), view 0 being the clip as it is.
-    """
-
-    read_batch: Callable[[np.ndarray], np.ndarray]
-    labels: np.ndarray
-    train: np.ndarray
-    selection: np.ndarray
-    n_classes: int
-    sample_rate: int
-    window_seconds: float = 0.0
-    read_features: Callable[[np.ndarray, np.ndarray], Tensor] | None = None
-    n_views: int = 1
-
-
-class TrainingStep(nn.Module):
-    """Waveforms (B, T), class probabilities (B, C) and a kind of mix to the loss, by way of all augmentation.
-
-    With `from_features` the step begins behind the front end, with its features (B, ...) in the place of waveforms.
-
-    A module of its own, so that autocast and data-parallel wrappers see one forward pass.
-    """
-
-    def __init__(
-        self,
-        model: AudioClassifier,
-        augment: AugmentConfig,
-        mix: MixConfig,
-        train: TrainConfig,
-        *,
-        n_window: int = 0,
-        from_features: bool = False,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.augment = augment
-        self.mix = mix
-        self.n_window = n_window
-        self.from_features = from_features
-        self.label_smoothing = train.label_smoothing
-        self.kl = train.loss == "kl"
-        self.channels_last = train.channels_last
-
-    def forward(self, inputs: Tensor, targets: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-        model, mix = self.model, self.mix
-        features = inputs
-        if not self.from_features:
-            waveform = random_window(augment_waveform(inputs, self.augment, model.sample_rate), self.n_window)
-            waveform, targets = mix_waveforms(waveform, targets, kind, mix, model.sample_rate)
-            features = model.frontend(waveform)
-        features = spec_augment(bend_bands(features, self.augment), self.augment)
-        features, targets = mix_features(features, targets, kind, mix)
-        if self.channels_last and features.ndim == 4:
-            features = features.contiguous(memory_format=torch.channels_last)
-        logits = model.forward_head(model.forward_features(features)).float()
-        loss = mixed_loss(logits, targets, kind, smoothing=self.label_smoothing, kl=self.kl)
-        top = targets.gather(1, logits.argmax(dim=1, keepdim=True))  # (B, 1)
-        n_right = (top == targets.amax(dim=1, keepdim=True)).sum()  # of a union any class is right
-        return loss, n_right
 
 
 def train_model(
@@ -154,6 +87,8 @@ def train_model(
         model, step, groups, optimizer, peaks, average, data, train, mix, accelerator, folder, seed, title
     )
     state = load_state(folder, model=model, optimizer=optimizer, average=average, accelerator=accelerator)
+    if len(groups) > 1 and accelerator.is_main_process and state.epoch < train.epochs:
+        say(f"{title} trains {_describe(groups, model)}")
     display = progress(title, train.epochs, "epochs", done=state.epoch)
     with display if accelerator.is_main_process else nullcontext(_stay_silent) as advance:
         while state.epoch < train.epochs and not _out_of_patience(state, train):
@@ -168,6 +103,17 @@ def train_model(
             advance(note=_note(row))
     model.load_changing(state.best_weights if train.patience and state.best_weights else average.weights)
     return model.cpu().eval()
+
+
+def _describe(groups: Sequence[ParameterGroup], model: AudioClassifier) -> str:
+    """What is trained at which peak rate and from which epoch on, and how much is frozen."""
+    counts = [sum(parameter.numel() for parameter in group.parameters) for group in groups]
+    parts = []
+    for group, count in zip(groups, counts, strict=True):
+        later = f" from epoch {group.first_epoch + 1} on" if group.first_epoch else ""
+        parts.append(f"{group.name}: {count / 1e6:.2f} M parameters at {group.learning_rate:.2g}{later}")
+    frozen = sum(parameter.numel() for parameter in model.parameters()) - sum(counts)
+    return "; ".join([*parts, f"frozen: {frozen / 1e6:.2f} M"])
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from esc_ensemble.errors import DiskError, ModelFileError, WorkError
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.training import loop
 from esc_ensemble.training.device import build_accelerator
-from esc_ensemble.training.loop import PLATEAU_FACTOR, PLATEAU_PATIENCE, TrainingData, train_model
+from esc_ensemble.training.loop import PLATEAU_FACTOR, PLATEAU_PATIENCE, train_model
+from esc_ensemble.training.step import TrainingData
 from tests.tiny import NO_AUGMENT
 
 N_CLASSES, N_SAMPLES, N_CLIPS = 3, 20, 32

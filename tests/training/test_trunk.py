@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,19 @@ def test_a_broken_fold_goes_on_to_the_very_same_bytes(
     train_run(tmp_path / "b", tiny_b(source), catalog, options)
     resumed, whole = (read_logits(run / "fold-1" / "logits.npz") for run in (tmp_path / "b", b_run))
     np.testing.assert_array_equal(resumed.test.logits, whole.test.logits)
+
+
+def test_what_is_trained_at_which_rate_is_told(
+    source: str, catalog: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_b(source, train={"epochs": 3, "thaw_epochs": 1, "backbone_rate": 1e-3, "layer_decay": 0.5})
+    train_run(tmp_path / "b", config, catalog, RunOptions(folds=(1,), n_workers=1))
+    line = next(line for line in capsys.readouterr().err.splitlines() if "trains" in line)
+    assert line.startswith("b fold 1 trains pooling, head: ")
+    assert re.search(
+        r"block 4: 0\.00 M parameters at 0\.001 from epoch 2 on; block 3: .* at 0\.0005 from epoch 3 on", line
+    )
+    assert re.search(r"frozen: 0\.\d\d M$", line)
 
 
 def test_fresh_augmentation_selection_and_thawing(source: str, catalog: Catalog, tmp_path: Path) -> None:
