@@ -336,7 +336,8 @@ def stop_in_the_middle(command: list[str], fold: Path, how: signal.Signals) -> s
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs in the background ignore it
+        # A job in the background ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it takes no lock
     )
     end = time.monotonic() + 60
     while not (fold / "state.pt").exists() and process.poll() is None and time.monotonic() < end:
