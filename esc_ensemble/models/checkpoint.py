@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from esc_ensemble.errors import ModelFileError
@@ -43,6 +45,18 @@ def read_spec(folder: Path) -> ModelSpec:
     return ModelSpec.from_json(values, str(path))
 
 
+def check_checkpoint(folder: Path) -> None:
+    """Looks whether a fold's model is there and its file whole, without building it.
+
+    Raises:
+        ModelFileError: a file is missing or damaged.
+    """
+    read_spec(folder)
+    path = folder / "model.safetensors"
+    with _told(path), safe_open(path, framework="pt") as file:  # compares the header with the file's length
+        file.keys()
+
+
 def load_checkpoint(folder: Path) -> tuple[AudioClassifier, ModelSpec]:
     """Rebuilds the trained model of a fold's folder on the CPU, in eval mode.
 
@@ -51,12 +65,8 @@ def load_checkpoint(folder: Path) -> tuple[AudioClassifier, ModelSpec]:
     """
     spec = read_spec(folder)
     path = folder / "model.safetensors"
-    try:
+    with _told(path):
         weights = load_file(path)
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path} does not exist: train this fold first.") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is damaged: {error}. Train this fold again.") from error
     with torch.random.fork_rng(devices=[]):
         model = build_model(spec)
     try:
@@ -64,3 +74,13 @@ def load_checkpoint(folder: Path) -> tuple[AudioClassifier, ModelSpec]:
     except RuntimeError as error:
         raise ModelFileError(f"{path} does not fit the model named in model.json: {error}") from error
     return model.eval(), spec
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path} does not exist: train this fold first.") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is damaged: {error}. Train this fold again.") from error

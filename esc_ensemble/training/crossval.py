@@ -25,7 +25,7 @@ from esc_ensemble.files import folder_lock, write_json
 from esc_ensemble.logits import FoldLogits, LogitsPart, read_logits, write_logits
 from esc_ensemble.metrics import mean_and_std, score, softmax, top_k_accuracy
 from esc_ensemble.models.base import AudioClassifier
-from esc_ensemble.models.checkpoint import load_checkpoint, save_checkpoint
+from esc_ensemble.models.checkpoint import check_checkpoint, save_checkpoint
 from esc_ensemble.models.registry import ModelSpec, build_pretrained
 from esc_ensemble.predict import predict_logits
 from esc_ensemble.processes import can_spawn, run_together
@@ -265,7 +265,7 @@ def _is_done(trainer: Trainer, folder: Path) -> bool:
     """Whether the fold's logits and model are there, whole, and from this very run."""
     try:
         found = read_logits(folder / "logits.npz")
-        load_checkpoint(folder)
+        check_checkpoint(folder)
     except (LogitsError, ModelFileError):
         return False
     return found.config_hash == trainer.config_hash and found.dataset_fingerprint == trainer.catalog.fingerprint
