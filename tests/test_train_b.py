@@ -19,13 +19,19 @@ from tests.backbones import save_backbone, save_base
 Capture = pytest.CaptureFixture[str]
 
 
-@pytest.mark.parametrize(("family", "kind"), [("wav2vec2", "onnx"), ("wavlm", "torchscript")])
-def test_a_backbone_of_real_size_trains_resumes_and_exports(
-    family: str, kind: str, esc10_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with a cache of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ESC_ENSEMBLE_CACHE", str(tmp_path / "cache"))
-    source = save_base(tmp_path / "backbone", family)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("family", "kind"), [("wav2vec2", "onnx"), ("wavlm", "torchscript")])
+def test_a_backbone_of_real_size_trains_resumes_and_exports(
+    family: str, kind: str, esc10_dir: Path, here: Path, capsys: Capture
+) -> None:
+    source = save_base(here / "backbone", family)
     small = ["--limit=50", "--data.clip-seconds=1", "--frontend.views=1", "--train.epochs=1", "--shift-seconds=0"]
     command = ["train-b", f"--data={esc10_dir}", f"--model.source={source}", "--fold=1", *small]
     assert main(command) == 0
