@@ -105,3 +105,15 @@ def exported(made: Made) -> Exported:
     clips = find_clips(content, made.blend, None, 2)
     no_tta, _ = export_onnx(load_parts(plain, made.blend), plain, clips, folder / "plain.onnx")
     return Exported(folder / "both.onnx", json.loads(stdout.getvalue()), no_tta)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine with empty caches whose network is closed."""
+    from huggingface_hub import constants  # noqa: PLC0415 - tests of data and blend load no torch
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    return tmp_path

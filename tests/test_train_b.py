@@ -70,19 +70,20 @@ def test_a_backbone_of_real_size_trains_resumes_and_exports(
     ("flags", "message"),
     [
         (["--model.source=/gone"], "does not exist"),
+        (["--model.source=torchaudio:WAV2VEC2_BASE"], "wav2vec2_fairseq_base_ls960.pth, and https.*TORCH_HOME"),
         (["--model.unfreeze=5"], "model.unfreeze is 5, but .* has 4 blocks"),
         (["--data.sample-rate=8000"], "set data.sample_rate to 16000"),
         (["--frontend.n-mels=3"], "--frontend.n-mels"),
     ],
 )
 def test_what_cannot_work_is_told_in_one_message(
-    flags: list[str], message: str, synthetic_dir: Path, tmp_path: Path, capsys: Capture
+    flags: list[str], message: str, synthetic_dir: Path, no_network: Path, capsys: Capture
 ) -> None:
-    source = save_backbone(tmp_path / "backbone")
+    source = save_backbone(no_network / "backbone")
     given = [] if "--model.source" in flags[0] else [f"--model.source={source}"]
-    assert main(["train-b", f"--data={synthetic_dir}", f"--runs={tmp_path}", *given, *flags]) == 2
+    assert main(["train-b", f"--data={synthetic_dir}", f"--runs={no_network}", *given, *flags]) == 2
     error = capsys.readouterr().err
     assert error.count("esc-ens: ") == 1
     assert re.search(message, error), error
     assert "Traceback" not in error
-    assert not (tmp_path / "b" / "manifest.json").exists()
+    assert not (no_network / "b" / "manifest.json").exists()

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import ERROR, getLogger
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from esc_ensemble.errors import ConfigError, EscError, ModelFileError, did_you_mean
+from esc_ensemble.progress import say
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
 """Values of `model_type` whose models have a convolutional encoder, a projection, and a stack of blocks."""
@@ -40,6 +42,13 @@ BUNDLES = {
 """torchaudio's bundles, and the family that each belongs to."""
 NEVER_TRAINED = ("masked_spec_embed",)
 """Weights that only pretraining uses: checkpoints may lack them."""
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+EXAMPLE = "facebook/wav2vec2-base"
 SAMPLE_RATE = 16000
 """Rate in Hz of a checkpoint that does not say."""
 
@@ -103,7 +112,10 @@ def read_backbone(source: str) -> Backbone:
     with _told(source):
         from transformers import AutoConfig  # noqa: PLC0415 - two seconds that only these models need
 
-        config = AutoConfig.from_pretrained(_place(source))
+        place = _place(source)
+        if not Path(place).is_dir():
+            say(f"Asking the Hugging Face hub, or its cache, for {source}")
+        config = AutoConfig.from_pretrained(place)
     family = config.model_type
     if family not in FAMILIES:
         raise ModelFileError(
@@ -119,6 +131,20 @@ def read_backbone(source: str) -> Backbone:
         normalize=bool(hears.get("do_normalize", not plain)),
         sample_rate=int(hears.get("sampling_rate", SAMPLE_RATE)),
     )
+
+
+def require_weights(source: str) -> None:
+    """Makes sure, before any work, that a folder has a file of weights, and that a bundle's are on disk.
+
+    Raises:
+        ModelFileError: they are not, and cannot be downloaded.
+    """
+    if source.startswith(BUNDLE_PREFIX):
+        _bundle_file(source)
+    elif Path(source).expanduser().is_dir() and not any(
+        (Path(source).expanduser() / name).exists() for name in WEIGHT_FILES
+    ):
+        raise ModelFileError(f"{source} has no file of weights. {HOW_TO_GET.format(name=EXAMPLE)}")
 
 
 def build_backbone(backbone: Backbone) -> nn.Module:
@@ -193,7 +219,7 @@ def _place(source: str) -> str:
     if path.exists():
         raise ModelFileError(f"{source} is a file; --model.source wants the folder that it is in.")
     if source.startswith((".", "~", os.sep)) or source.count("/") != 1:
-        raise ModelFileError(f"{source} does not exist. {HOW_TO_GET.format(name='facebook/wav2vec2-base')}")
+        raise ModelFileError(f"{source} does not exist. {HOW_TO_GET.format(name=EXAMPLE)}")
     return source
 
 
@@ -232,7 +258,7 @@ def _checkpoint_weights(source: str) -> dict[str, Tensor]:
 @contextmanager
 def _told(source: str) -> Iterator[None]:
     """Turns what can go wrong with other people's files and networks into one message."""
-    name = source if source.count("/") == 1 and not Path(source).exists() else "facebook/wav2vec2-base"
+    name = source if source.count("/") == 1 and not Path(source).exists() else EXAMPLE
     try:
         with _quiet():
             yield
@@ -249,17 +275,20 @@ def _told(source: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences transformers' bars and advice."""
+    """Silences transformers' bars and advice, and the hub's tale of its attempts."""
     from transformers.utils import logging  # noqa: PLC0415
 
-    level = logging.get_verbosity()
+    hub = getLogger("huggingface_hub")
+    levels = logging.get_verbosity(), hub.level
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    hub.setLevel(ERROR)
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        logging.set_verbosity(levels[0])
+        hub.setLevel(levels[1])
         if bars:
             logging.enable_progress_bar()
 
@@ -306,13 +335,18 @@ def _describe_bundle(source: str) -> Backbone:
 
 
 def _bundle_weights(source: str) -> dict[str, Tensor]:
-    """A bundle's weights from torch hub's folder ($TORCH_HOME), downloaded where they are not there yet."""
+    return names_of_transformers(torch.load(_bundle_file(source), map_location="cpu", weights_only=True))
+
+
+def _bundle_file(source: str) -> Path:
+    """A bundle's file in torch hub's folder ($TORCH_HOME), downloaded where it is not there yet."""
     _, bundle = _bundle(source)
     path = Path(torch.hub.get_dir()) / "checkpoints" / bundle._path
     url = f"https://download.pytorch.org/torchaudio/models/{bundle._path}"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        say(f"Downloading {url} to {path.parent}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), progress=False)
         except OSError as error:
             raise ModelFileError(
@@ -320,7 +354,7 @@ def _bundle_weights(source: str) -> dict[str, Tensor]:
                 f"Download that file elsewhere and put it there, or set TORCH_HOME to a folder with hub/checkpoints/"
                 f"{bundle._path} in it (on Kaggle, one below /kaggle/input)."
             ) from error
-    return names_of_transformers(torch.load(path, map_location="cpu", weights_only=True))
+    return path
 
 
 def names_of_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

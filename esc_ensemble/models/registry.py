@@ -18,7 +18,7 @@ from esc_ensemble.config import (
 )
 from esc_ensemble.errors import ModelFileError, did_you_mean
 from esc_ensemble.features.frontend import SpectrogramFrontend
-from esc_ensemble.models.backbones import Backbone, build_backbone, load_weights, read_backbone
+from esc_ensemble.models.backbones import Backbone, build_backbone, load_weights, read_backbone, require_weights
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.models.bcresnet import BcResNet
 from esc_ensemble.models.spec_cnn import SpecCnn, SpecCnnReference
@@ -50,6 +50,7 @@ class ModelSpec:
         backbone = None
         if isinstance(config.model, BackboneConfig):
             backbone = read_backbone(config.model.source)
+            require_weights(config.model.source)
             check_fit(config.model, backbone, config.data.sample_rate)
         return cls(config.model, frontend, config.data, class_names, backbone)
 

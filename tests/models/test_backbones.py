@@ -116,18 +116,6 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine with empty caches whose network is closed."""
-    from huggingface_hub import constants  # noqa: PLC0415
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    return tmp_path
-
-
 def test_without_a_network_the_files_and_their_places_are_named(no_network: Path) -> None:
     with pytest.raises(ModelFileError) as caught:
         read_backbone("facebook/wav2vec2-base")
