@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +16,7 @@ from esc_ensemble.config import DataConfig
 from esc_ensemble.errors import ModelFileError, list_problems
 from esc_ensemble.features.resample import Resample
 from esc_ensemble.infer import METADATA_SCHEMA
-from esc_ensemble.models.base import AudioClassifier
+from esc_ensemble.models.base import AudioClassifier, digest_weights
 from esc_ensemble.models.checkpoint import load_checkpoint
 from esc_ensemble.models.registry import ModelSpec
 from esc_ensemble.predict import middle
@@ -157,16 +155,7 @@ def _group(parts: Sequence[Part]) -> list[tuple[tuple[int, ...], int, list[int]]
         n_window = round(part.spec.data.window_seconds * part.spec.data.sample_rate)
         settings = part.spec.frontend and part.spec.frontend.model_dump(mode="json")
         backbone = part.spec.backbone and part.spec.backbone.to_json()
-        rate, weights = part.spec.data.sample_rate, _digest(part.model.frontend)
+        rate, weights = part.spec.data.sample_rate, digest_weights(part.model.frontend)
         key = json.dumps([rate, settings, backbone, shifts, n_window, weights])
         groups.setdefault(key, (shifts, n_window, []))[2].append(number)
     return list(groups.values())
-
-
-def _digest(frontend: nn.Module) -> str:
-    """Tells front ends with the same weights, learned or frozen, from others."""
-    digest = hashlib.sha256()
-    for name, tensor in frontend.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(np.ascontiguousarray(tensor.numpy()).data)
-    return digest.hexdigest()

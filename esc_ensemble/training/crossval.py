@@ -232,7 +232,10 @@ def _prepare_trunk(trainer: Trainer, splits: list[FoldSplit]) -> None:
     config = trainer.config
     if splits and isinstance(config, TrainBConfig) and config.frontend.views and config.frontend.cache:
         clips = np.unique(np.concatenate([part for split in splits for part in (split.train, split.selection)]))
+        each = torch.get_num_threads()
+        torch.set_num_threads(config.train.threads or free_cores())
         _trunk_features(trainer, build_pretrained(trainer.spec), clips)
+        torch.set_num_threads(each)
 
 
 def _trunk_features(

@@ -25,6 +25,7 @@ from esc_ensemble.config import AugmentConfig
 from esc_ensemble.errors import DiskError
 from esc_ensemble.files import cache_lock, disk_errors
 from esc_ensemble.memory import free_unused, is_out_of_memory
+from esc_ensemble.models.base import digest_weights
 from esc_ensemble.predict import to_waveform
 from esc_ensemble.progress import progress, say
 
@@ -74,13 +75,10 @@ class Trunk:
 
     def key(self, of_waveforms: str) -> str:
         """Names everything that the states follow from; `of_waveforms` names the waveforms."""
-        digest = hashlib.sha256()
-        for name, tensor in self.network.state_dict().items():
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
         how = [
             FORMAT_VERSION,
             of_waveforms,
+            digest_weights(self.network),
             repr(self.network),
             [getattr(self.network, name, None) for name in ("normalize", "last_alone", "frame_pool")],
             self.augment.model_dump(mode="json"),
@@ -88,8 +86,7 @@ class Trunk:
             self.seed,
             self.accelerator.mixed_precision,
         ]
-        digest.update(json.dumps(how).encode())
-        return digest.hexdigest()[:24]
+        return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True)
