@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from esc_ensemble.config import AugmentConfig, MixConfig, TrainConfig
 from esc_ensemble.errors import DiskError, ModelFileError, WorkError
 from esc_ensemble.models.base import AudioClassifier
-from esc_ensemble.training import loop
+from esc_ensemble.training import step
 from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import PLATEAU_FACTOR, PLATEAU_PATIENCE, train_model
 from esc_ensemble.training.step import TrainingData
@@ -373,13 +373,13 @@ def test_all_micro_batches_of_a_step_are_mixed_in_one_way(tmp_path: Path, monkey
         kinds.append(kind)
         return features, targets
 
-    monkeypatch.setattr(loop, "mix_features", note)
+    monkeypatch.setattr(step, "mix_features", note)
     mix = MixConfig(mixup=0.4, cutmix=0.4)
     train(tmp_path, train_config(epochs=6, batch_size=4, accumulation=4), mix=mix)
     assert len(kinds) == 6 * N_CLIPS // 4
     steps = [kinds[start : start + 4] for start in range(0, len(kinds), 4)]
-    assert all(len(set(step)) == 1 for step in steps)
-    assert {step[0] for step in steps} == {"mixup", "cutmix", ""}
+    assert all(len(set(parts)) == 1 for parts in steps)
+    assert {parts[0] for parts in steps} == {"mixup", "cutmix", ""}
 
 
 def test_one_clip_too_many_for_the_memory_ends_with_advice(tmp_path: Path) -> None:
