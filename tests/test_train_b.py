@@ -27,9 +27,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("family", "kind"), [("wav2vec2", "onnx"), ("wavlm", "torchscript")])
+@pytest.mark.parametrize("family", ["wav2vec2", "wavlm"])
 def test_a_backbone_of_real_size_trains_resumes_and_exports(
-    family: str, kind: str, esc10_dir: Path, here: Path, capsys: Capture
+    family: str, esc10_dir: Path, here: Path, capsys: Capture
 ) -> None:
     source = save_base(here / "backbone", family)
     small = ["--limit=50", "--data.clip-seconds=1", "--frontend.views=1", "--train.epochs=1", "--shift-seconds=0"]
@@ -57,13 +57,10 @@ def test_a_backbone_of_real_size_trains_resumes_and_exports(
             if tensor.ndim == 2:
                 assert not torch.equal(trained[f"blocks.{int(number) - 8}.{rest}"], tensor), name
 
-    assert main(["export", "b", f"--format={kind}", "--check-clips=3", "--json"]) == 0
+    # To ONNX a network of this size takes a minute; smaller ones go there in tests/export.
+    assert main(["export", "b", "--format=torchscript", "--check-clips=3", "--json"]) == 0
     exported = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert exported["max_difference"] <= LARGEST_DIFFERENCE
-    if kind == "onnx":
-        clips = sorted(map(str, (esc10_dir / "audio").iterdir()))[:2]
-        assert main(["infer", exported["file"], *clips, "--json"]) == 0
-        assert len(json.loads(capsys.readouterr().out)) == 2
 
 
 @pytest.mark.parametrize(
