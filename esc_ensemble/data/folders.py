@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from esc_ensemble.errors import WorkError
+from esc_ensemble.files import disk_errors
 
 
 @contextmanager
@@ -19,24 +18,19 @@ def whole_folder(target: Path) -> Iterator[Path]:
     What stood at `target` before is removed only then; a block that raises changes nothing.
 
     Raises:
-        WorkError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written.
     """
     aside: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".part", dir=target.parent))
-        fresh, old = aside / "new", aside / "old"
-        fresh.mkdir()
-        yield fresh
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WorkError(f"No space left to write {target}. Free some space and run it again.") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-            raise WorkError(f"Cannot write {target}: {error.strerror}. Choose another folder.") from error
-        raise
+        with disk_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".part", dir=target.parent))
+            fresh, old = aside / "new", aside / "old"
+            fresh.mkdir()
+            yield fresh
+            if target.exists():
+                target.rename(old)
+            fresh.rename(target)
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import http.client
 import re
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from esc_ensemble.errors import EscError, WorkError
+from esc_ensemble.files import disk_errors
 from esc_ensemble.progress import progress
 
 MEGABYTE = 1_000_000
@@ -113,7 +113,7 @@ def _receive(transfer: Transfer, response: IO[bytes], start: int, n_total: int) 
     shown = n_have // MEGABYTE
     n_shown_total = max(n_total // MEGABYTE, 1) if n_total else max(transfer.megabytes, shown)
     with (
-        _disk_errors(transfer),
+        disk_errors(transfer.part),
         transfer.part.open("ab" if start else "wb") as file,
         progress(f"Fetching {transfer.target.name}", n_shown_total, unit="MB", done=shown) as advance,
     ):
@@ -147,7 +147,7 @@ def _remember_version(transfer: Transfer, response: Any) -> None:
     etag = response.headers.get("ETag", "")
     # A weak ETag promises the same meaning, not the same bytes, and must not stand in If-Range.
     version = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
-    with _disk_errors(transfer):
+    with disk_errors(transfer.part):
         transfer.validator.write_text(version, encoding="utf-8")
 
 
@@ -161,18 +161,6 @@ def _network_errors() -> Iterator[None]:
         raise _InterruptedError(f"no connection: {error.reason}") from error
     except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
         raise _InterruptedError(f"the connection broke: {error or type(error).__name__}") from error
-
-
-@contextmanager
-def _disk_errors(transfer: Transfer) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WorkError(f"No space left to write {transfer.part}. Free some and run it again.") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise WorkError(f"Cannot write {transfer.part}: {error.strerror}. Choose another folder.") from error
-        raise
 
 
 def _size(path: Path) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,24 +21,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from esc_ensemble.errors import ConfigError, EscError, ModelFileError, did_you_mean
+from esc_ensemble.errors import EscError, ModelFileError
+from esc_ensemble.models.bundles import BUNDLE_PREFIX, bundle_file, bundle_weights, describe_bundle
 from esc_ensemble.progress import say
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
 """Values of `model_type` whose models have a convolutional encoder, a projection, and a stack of blocks."""
-BUNDLE_PREFIX = "torchaudio:"
-BUNDLES = {
-    "WAV2VEC2_BASE": "wav2vec2",
-    "WAV2VEC2_LARGE": "wav2vec2",
-    "WAV2VEC2_LARGE_LV60K": "wav2vec2",
-    "WAV2VEC2_XLSR53": "wav2vec2",
-    "HUBERT_BASE": "hubert",
-    "HUBERT_LARGE": "hubert",
-    "WAVLM_BASE": "wavlm",
-    "WAVLM_BASE_PLUS": "wavlm",
-    "WAVLM_LARGE": "wavlm",
-}
-"""torchaudio's bundles, and the family that each belongs to."""
 NEVER_TRAINED = ("masked_spec_embed",)
 """Weights that only pretraining uses: checkpoints may lack them."""
 WEIGHT_FILES = (
@@ -108,7 +95,7 @@ def read_backbone(source: str) -> Backbone:
         ModelFileError: the source cannot be found, or holds a network of no family known here.
     """
     if source.startswith(BUNDLE_PREFIX):
-        return _describe_bundle(source)
+        return Backbone(*describe_bundle(source))
     with _told(source):
         from transformers import AutoConfig  # noqa: PLC0415 - two seconds that only these models need
 
@@ -140,7 +127,7 @@ def require_weights(source: str) -> None:
         ModelFileError: they are not, and cannot be downloaded.
     """
     if source.startswith(BUNDLE_PREFIX):
-        _bundle_file(source)
+        bundle_file(source)
     elif Path(source).expanduser().is_dir() and not any(
         (Path(source).expanduser() / name).exists() for name in WEIGHT_FILES
     ):
@@ -183,7 +170,7 @@ def load_weights(source: str, network: nn.Module) -> None:
         ModelFileError: the weights are missing or damaged, or do not fill the network.
     """
     with _told(source):
-        weights = _bundle_weights(source) if source.startswith(BUNDLE_PREFIX) else _checkpoint_weights(source)
+        weights = bundle_weights(source) if source.startswith(BUNDLE_PREFIX) else _checkpoint_weights(source)
     _fill(network, weights, source)
 
 
@@ -291,85 +278,3 @@ def _quiet() -> Iterator[None]:
         hub.setLevel(levels[1])
         if bars:
             logging.enable_progress_bar()
-
-
-# --- torchaudio's bundles
-
-
-def _bundle(source: str) -> tuple[str, Any]:
-    name = source.removeprefix(BUNDLE_PREFIX)
-    if name not in BUNDLES:
-        raise ConfigError(f'torchaudio has no bundle "{name}" that is known here.{did_you_mean(name, BUNDLES)}')
-    import torchaudio  # noqa: PLC0415
-
-    return name, getattr(torchaudio.pipelines, name)
-
-
-def _describe_bundle(source: str) -> Backbone:
-    name, bundle = _bundle(source)
-    said = bundle._params
-    convolutions = said["extractor_conv_layer_config"]
-    architecture = {
-        "model_type": BUNDLES[name],
-        "feat_extract_norm": said["extractor_mode"].removesuffix("_norm"),
-        "conv_dim": [dim for dim, _, _ in convolutions],
-        "conv_kernel": [kernel for _, kernel, _ in convolutions],
-        "conv_stride": [stride for _, _, stride in convolutions],
-        "conv_bias": said["extractor_conv_bias"],
-        "hidden_size": said["encoder_embed_dim"],
-        "feat_proj_dropout": said["encoder_projection_dropout"],
-        "num_conv_pos_embeddings": said["encoder_pos_conv_kernel"],
-        "num_conv_pos_embedding_groups": said["encoder_pos_conv_groups"],
-        "num_hidden_layers": said["encoder_num_layers"],
-        "num_attention_heads": said["encoder_num_heads"],
-        "attention_dropout": said["encoder_attention_dropout"],
-        "intermediate_size": said["encoder_ff_interm_features"],
-        "activation_dropout": said["encoder_ff_interm_dropout"],
-        "hidden_dropout": said["encoder_dropout"],
-        "do_stable_layer_norm": said["encoder_layer_norm_first"],
-    }
-    if BUNDLES[name] == "wavlm":
-        architecture["num_buckets"] = said["encoder_num_buckets"]
-        architecture["max_bucket_distance"] = said["encoder_max_distance"]
-    return Backbone(architecture, bool(bundle._normalize_waveform), int(bundle.sample_rate))
-
-
-def _bundle_weights(source: str) -> dict[str, Tensor]:
-    return names_of_transformers(torch.load(_bundle_file(source), map_location="cpu", weights_only=True))
-
-
-def _bundle_file(source: str) -> Path:
-    """A bundle's file in torch hub's folder ($TORCH_HOME), downloaded where it is not there yet."""
-    _, bundle = _bundle(source)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / bundle._path
-    url = f"https://download.pytorch.org/torchaudio/models/{bundle._path}"
-    if not path.exists():
-        say(f"Downloading {url} to {path.parent}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), progress=False)
-        except OSError as error:
-            raise ModelFileError(
-                f"The weights of {source} are not at {path}, and {url} cannot be reached ({error}). "
-                f"Download that file elsewhere and put it there, or set TORCH_HOME to a folder with hub/checkpoints/"
-                f"{bundle._path} in it (on Kaggle, one below /kaggle/input)."
-            ) from error
-    return path
-
-
-def names_of_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gives weights of torchaudio's wav2vec2-like models the names that transformers' have."""
-    named: dict[str, Tensor] = {}
-    for name, tensor in weights.items():
-        key = re.sub(r"^encoder\.feature_projection\.", "feature_projection.", name)
-        key = re.sub(r"^encoder\.transformer\.", "encoder.", key)
-        key = key.replace("conv.weight_g", "conv.parametrizations.weight.original0")
-        key = key.replace("conv.weight_v", "conv.parametrizations.weight.original1")
-        key = key.replace("attention.attention.", "attention.")
-        packed = re.fullmatch(r"(.*attention\.)in_proj_(weight|bias)", key)
-        if packed:
-            for part, chunk in zip("qkv", tensor.chunk(3), strict=True):
-                named[f"{packed[1]}{part}_proj.{packed[2]}"] = chunk
-        else:
-            named[key] = tensor
-    return named

@@ -38,7 +38,7 @@ class FrozenTrunk(nn.Module):
         self.frame_pool = frame_pool
         config = network.config
         self.convolutions = list(zip(config.conv_kernel, config.conv_stride, strict=True))
-        self.stable = _is_stable(config)
+        self.stable = bool(getattr(config, "do_stable_layer_norm", False))
         self.feature_extractor = network.feature_extractor
         self.feature_projection = network.feature_projection
         self.pos_conv_embed = network.encoder.pos_conv_embed
@@ -215,10 +215,6 @@ def _n_heard(waveform: Tensor) -> Tensor:
     place = torch.arange(1, n_samples + 1, device=waveform.device)
     n_heard = (place * (waveform != 0.0)).amax(dim=1)
     return torch.where(n_heard == 0, torch.full_like(n_heard, n_samples), n_heard)
-
-
-def _is_stable(config: Any) -> bool:
-    return bool(getattr(config, "do_stable_layer_norm", False))
 
 
 def _first(output: Any) -> Tensor:

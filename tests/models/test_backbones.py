@@ -13,7 +13,8 @@ from transformers import BertConfig, BertModel
 
 from esc_ensemble.errors import ConfigError, EscError, ModelFileError
 from esc_ensemble.models import backbones
-from esc_ensemble.models.backbones import Backbone, build_backbone, load_weights, names_of_transformers, read_backbone
+from esc_ensemble.models.backbones import Backbone, build_backbone, load_weights, read_backbone
+from esc_ensemble.models.bundles import BUNDLES, names_of_transformers
 from tests.backbones import make_backbone, save, save_backbone
 
 
@@ -159,7 +160,7 @@ def test_a_bundle_that_does_not_exist_is_refused_with_the_nearest() -> None:
 
 
 def test_every_bundle_is_described_as_torchaudio_builds_it() -> None:
-    for name in backbones.BUNDLES:
+    for name in BUNDLES:
         assert read_backbone(f"torchaudio:{name}").n_blocks in (12, 24)
 
 
