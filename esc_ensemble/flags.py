@@ -37,19 +37,15 @@ Numbers = Annotated[tuple[int, ...], Parameter(converter=_numbers, n_tokens=1, n
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class TrainingFlags:
-    """What all commands that train can be told beside their settings."""
+class DataFlags:
+    """What all commands that train can be told of their data and their folders."""
 
     data: Path
     """Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV."""
-    fold: Numbers = ()
-    """Folds to train, such as 1,2; all where not given."""
     config: Path | None = None
     """YAML file of settings; flags win over it."""
     runs: Path = Path("runs")
     """Folder of all runs."""
-    esc10: Flag = False
-    """Keep only ESC-50's ten classes marked esc10."""
     n_folds: int = 0
     """Make this many folds by source, where the data has none."""
     limit: CountOrAll = 0
@@ -60,7 +56,27 @@ class TrainingFlags:
     """Folder for decoded waveforms; $ESC_ENSEMBLE_CACHE or the user's cache folder where not given."""
     workers: CountOrAll = 0
     """Processes that decode; 0 takes the free cores."""
-    parallel_folds: CountOrAll = 0
-    """Folds trained at once; 0 takes one for each CPU thread, and one on a GPU."""
     as_json: Json = False
     """Print the result as JSON on stdout."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainingFlags(DataFlags):
+    """What all commands that train fold by fold can be told beside their settings."""
+
+    fold: Numbers = ()
+    """Folds to train, such as 1,2; all where not given."""
+    esc10: Flag = False
+    """Keep only ESC-50's ten classes marked esc10."""
+    parallel_folds: CountOrAll = 0
+    """Folds trained at once; 0 takes one for each CPU thread, and one on a GPU."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PretrainingFlags(DataFlags):
+    """What all commands that pretrain can be told beside their settings."""
+
+    target: Annotated[tuple[Path, ...], Parameter(negative="")] = ()
+    """Data set that the network is meant for: clips of its recordings are left out. May be given several times."""

@@ -17,6 +17,8 @@ from esc_ensemble.data.synthetic import make_synthetic
 
 # Set before torch is loaded: threads that wait by spinning slow a busy machine down tenfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side: threads would only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +33,15 @@ def esc10_dir() -> Path:
     folder = os.environ.get("ESC10_DIR")
     if not folder:
         pytest.skip("ESC10_DIR is not set: it names the folder of ESC-10 in ESC-50's layout")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def urbansound_dir() -> Path:
+    """Folds 1 and 2 of the real UrbanSound8K, in its own layout."""
+    folder = os.environ.get("URBANSOUND8K_DIR")
+    if not folder:
+        pytest.skip("URBANSOUND8K_DIR is not set: it names the folder of UrbanSound8K's first two folds")
     return Path(folder)
 
 

@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from esc_ensemble.config import AugmentConfig
+from esc_ensemble.config import WaveformAugmentConfig
 
 PITCH_GRAIN_SECONDS = 0.06
 
 
-def augment_waveform(waveform: Tensor, config: AugmentConfig, sample_rate: int) -> Tensor:
+def augment_waveform(waveform: Tensor, config: WaveformAugmentConfig, sample_rate: int) -> Tensor:
     """Changes each clip of a batch (B, T) in its own random way; draws from the device's default generator.
 
     Roll, crop, time scale and pitch choose which samples stand where: gathers, with no loop over clips.
@@ -59,7 +59,7 @@ def _roll(waveform: Tensor, probability: float) -> Tensor:
     return waveform.gather(1, torch.where(place >= n_samples, place - n_samples, place))
 
 
-def _warp(waveform: Tensor, config: AugmentConfig) -> Tensor:
+def _warp(waveform: Tensor, config: WaveformAugmentConfig) -> Tensor:
     """Crop, repeated to full length, and time scale: what is heard at t is the old clip at speed·t mod length."""
     n_samples = waveform.shape[1]
     kept = 1.0 - _uniform(waveform, 0.0, 1.0 - config.crop_min) * _chosen(waveform, config.crop)
@@ -82,7 +82,7 @@ def _warp(waveform: Tensor, config: AugmentConfig) -> Tensor:
     return waveform.index_copy(0, warped, new)
 
 
-def _shift_pitch(waveform: Tensor, config: AugmentConfig, sample_rate: int) -> Tensor:
+def _shift_pitch(waveform: Tensor, config: WaveformAugmentConfig, sample_rate: int) -> Tensor:
     """Pitch without speed, by two crossfaded delay lines half a grain apart (as a harmoniser does it).
 
     Each line reads grain after grain at the new speed; where one jumps back to the beat, the other is loudest.
@@ -113,7 +113,7 @@ def _read_circle(waveform: Tensor, position: Tensor) -> Tensor:
     return torch.lerp(waveform.gather(1, before.long()), waveform.gather(1, after.long()), position - before)
 
 
-def _add_noise(waveform: Tensor, config: AugmentConfig) -> Tensor:
+def _add_noise(waveform: Tensor, config: WaveformAugmentConfig) -> Tensor:
     """Adds noise of a random colour at a random ratio to the clip's own level."""
     chosen = _chosen(waveform, config.noise).squeeze(1).nonzero().squeeze(1)  # only these clips are worked on
     if not len(chosen):
@@ -131,7 +131,7 @@ def _colour(noise: Tensor, exponent: Tensor) -> Tensor:
     return torch.fft.irfft(spectrum * bins ** (-exponent / 2.0), n=noise.shape[1])
 
 
-def _low_pass(waveform: Tensor, config: AugmentConfig, sample_rate: int) -> Tensor:
+def _low_pass(waveform: Tensor, config: WaveformAugmentConfig, sample_rate: int) -> Tensor:
     """Takes all above a random frequency away, sharply.
 
     Clips of one class often come from few recordings, whose bandwidth a network would take for the class.

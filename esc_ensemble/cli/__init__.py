@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from esc_ensemble import __version__
-from esc_ensemble.cli import blending, datasets, start, training
+from esc_ensemble.cli import blending, datasets, pretraining, start, training
 
 app = App(
     name="esc-ens",
@@ -28,6 +28,13 @@ app.command(training.train_a)
 app.command(training.train_a_pro)
 app.command(training.train_b)
 app.command(training.compare_runs, name="compare")
+
+pretrain_app = App(name="pretrain", help="Train a network on other data first, without the recordings of your own.")
+pretrain_app.command(pretraining.train_a)
+pretrain_app.command(pretraining.train_a_pro)
+pretrain_app.command(pretraining.train_b)
+pretrain_app.command(pretraining.wav2vec2)
+app.command(pretrain_app)
 
 app.command(blending.blend)
 app.command(blending.export)

@@ -5,11 +5,12 @@ The files in `configs/` are these defaults written out; a test keeps the two equ
 
 from __future__ import annotations
 
-from esc_ensemble.config.augment import AugmentConfig, MixConfig
+from esc_ensemble.config.augment import AugmentConfig, MixConfig, WaveformAugmentConfig
 from esc_ensemble.config.blend import BlendConfig
 from esc_ensemble.config.data import DataConfig
 from esc_ensemble.config.frontend import FrontendConfig, PcenConfig
 from esc_ensemble.config.models import BackboneConfig, BcResNetConfig, SpecCnnConfig, bc_resnet_bands, fits_bc_resnet
+from esc_ensemble.config.pretraining import POSITION_GROUPS, MaskedModelConfig, MaskingConfig, PretrainWav2Vec2Config
 from esc_ensemble.config.trainers import (
     AMixConfig,
     AProFrontendConfig,
@@ -24,11 +25,12 @@ from esc_ensemble.config.trainers import (
     TrainBConfig,
     TrainerConfig,
 )
-from esc_ensemble.config.training import TrainConfig
+from esc_ensemble.config.training import LoopConfig, TrainConfig
 from esc_ensemble.settings import Settings
 
 __all__ = [
     "COMMANDS",
+    "POSITION_GROUPS",
     "AMixConfig",
     "AProFrontendConfig",
     "AProTrainConfig",
@@ -42,8 +44,12 @@ __all__ = [
     "BlendConfig",
     "DataConfig",
     "FrontendConfig",
+    "LoopConfig",
+    "MaskedModelConfig",
+    "MaskingConfig",
     "MixConfig",
     "PcenConfig",
+    "PretrainWav2Vec2Config",
     "SpecCnnConfig",
     "SpectrogramTrainerConfig",
     "TrainAConfig",
@@ -51,6 +57,7 @@ __all__ = [
     "TrainBConfig",
     "TrainConfig",
     "TrainerConfig",
+    "WaveformAugmentConfig",
     "bc_resnet_bands",
     "fits_bc_resnet",
 ]
@@ -59,6 +66,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "train-a": TrainAConfig,
     "train-a-pro": TrainAProConfig,
     "train-b": TrainBConfig,
+    "pretrain-wav2vec2": PretrainWav2Vec2Config,
     "blend": BlendConfig,
 }
 """The settings of each command that has any."""

@@ -11,8 +11,8 @@ from esc_ensemble.config.kinds import Probability
 from esc_ensemble.settings import Settings
 
 
-class AugmentConfig(Settings):
-    """Random changes to training clips, in batches on the device; waveforms first, then spectrograms."""
+class WaveformAugmentConfig(Settings):
+    """Random changes to training clips, in batches on the device."""
 
     roll: Probability = 1.0
     """Probability of a cyclic shift by any amount."""
@@ -52,6 +52,17 @@ class AugmentConfig(Settings):
     """Probability that a random stretch of the clip is silenced."""
     blank_seconds: Annotated[float, Field(ge=0.0)] = 0.1
     """Longest silenced stretch in seconds."""
+
+    def conflicts(self) -> Iterator[str]:
+        if self.noise_snr_db[0] > self.noise_snr_db[1]:
+            yield f"noise_snr_db {self.noise_snr_db} must go from low to high"
+        if self.noise_colour[0] > self.noise_colour[1]:
+            yield f"noise_colour {self.noise_colour} must go from low to high"
+
+
+class AugmentConfig(WaveformAugmentConfig):
+    """Random changes to training clips, in batches on the device; waveforms first, then spectrograms."""
+
     spec_probability: Probability = 0.9
     """Probability of SpecAugment for a clip."""
     time_masks: Annotated[int, Field(ge=0)] = 2
@@ -66,12 +77,6 @@ class AugmentConfig(Settings):
     """Probability of a random tilt and bend of the spectrum, as another microphone or room would make."""
     band_gain_max: Annotated[float, Field(ge=0.0)] = 0.5
     """Largest lift or cut of a band, in standard deviations of the features."""
-
-    def conflicts(self) -> Iterator[str]:
-        if self.noise_snr_db[0] > self.noise_snr_db[1]:
-            yield f"noise_snr_db {self.noise_snr_db} must go from low to high"
-        if self.noise_colour[0] > self.noise_colour[1]:
-            yield f"noise_colour {self.noise_colour} must go from low to high"
 
 
 class MixConfig(Settings):

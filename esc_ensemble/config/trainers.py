@@ -21,6 +21,8 @@ class TrainerConfig(Settings):
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Start of all random numbers; the same seed on the same machine gives the same logits."""
+    init: str = ""
+    """Run of `esc-ens pretrain` whose weights to begin with; fresh ones where empty, or for model B its source's."""
     shift_seconds: tuple[float, ...] = (-0.25, -0.1, 0.0, 0.1, 0.25)
     """Cyclic time shifts stored for test-time augmentation, 0 among them; with data.window_seconds each is a crop."""
     data: DataConfig = DataConfig()

@@ -10,7 +10,7 @@ from esc_ensemble.config.kinds import OnMachine, Positive, Share
 from esc_ensemble.settings import Settings
 
 
-class TrainConfig(Settings):
+class LoopConfig(Settings):
     """How long, how fast, on what."""
 
     epochs: Positive = 60
@@ -31,10 +31,6 @@ class TrainConfig(Settings):
     """Course of the learning rate. Plateau needs a selection split."""
     warmup: Share = 0.2
     """Part of all steps in which the rate rises (onecycle and cosine)."""
-    loss: Literal["cross_entropy", "kl"] = "cross_entropy"
-    """Against soft labels; kl is cross-entropy less the labels' own entropy, so that 0 is a perfect fit."""
-    label_smoothing: Share = 0.05
-    """Probability mass spread evenly over all classes; of a union (energy_mixup) each class's pull towards 0.5."""
     clip_norm: Annotated[float, Field(ge=0.0)] = 5.0
     """Largest norm of the gradient; 0 turns clipping off."""
     ema_decay: Share = 0.99
@@ -53,3 +49,12 @@ class TrainConfig(Settings):
     """Where to train; auto takes a GPU where there is one."""
     threads: Annotated[int, Field(ge=0), OnMachine] = 0
     """CPU threads; 0 takes the free cores."""
+
+
+class TrainConfig(LoopConfig):
+    """How long, how fast, on what, and by which loss a classifier is trained."""
+
+    loss: Literal["cross_entropy", "kl"] = "cross_entropy"
+    """Against soft labels; kl is cross-entropy less the labels' own entropy, so that 0 is a perfect fit."""
+    label_smoothing: Share = 0.05
+    """Probability mass spread evenly over all classes; of a union (energy_mixup) each class's pull towards 0.5."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from esc_ensemble.data.layouts import Row, read_table
+from esc_ensemble.data.layouts import Row, has_table, read_files, read_table
 from esc_ensemble.data.tables import plural
 from esc_ensemble.errors import DataError, list_problems
 from esc_ensemble.progress import say
@@ -115,6 +115,23 @@ def load_catalog(path: Path, *, esc10: bool = False, n_folds: int = 0) -> Catalo
     return Catalog(name=table.name, root=table.root, clips=clips, class_names=names)
 
 
+def load_recordings(path: Path, *, n_folds: int = 0) -> Catalog:
+    """Reads recordings without labels: a data set, whose classes and folds are forgotten, or any folder of audio.
+
+    The source of a file in a folder is read off its name where that tells it, as ESC-50's and UrbanSound8K's do.
+
+    Raises:
+        DataError: there is no audio, or a data set's metadata breaks a rule.
+    """
+    path = path.expanduser()
+    table = read_table(path, esc10=False, n_folds=n_folds) if has_table(path) else read_files(path)
+    clips = tuple(Clip(clip_id=row.clip_id, path=row.path, label=-1, fold=1, source=row.source) for row in table.rows)
+    problems = [*table.problems, *_file_problems(clips)]
+    if problems:
+        raise DataError(list_problems(f"{table.origin} cannot be used ({plural(len(problems), 'problem')}):", problems))
+    return Catalog(name=table.name, root=table.root, clips=clips, class_names=())
+
+
 def audit_folds(clips: Sequence[Clip], class_names: Sequence[str]) -> list[str]:
     """Lists what stands in the way of honest cross-validation.
 
@@ -127,7 +144,9 @@ def audit_folds(clips: Sequence[Clip], class_names: Sequence[str]) -> list[str]:
         folds_of_source[clip.source].add(clip.fold)
         if clip.label >= 0:
             folds_of_class[clip.label].add(clip.fold)
-    problems = []
+    problems: list[str] = []
+    if not class_names:
+        return problems  # recordings without labels are never held out
     if len(class_names) < 2:
         problems.append(f"it has {plural(len(class_names), 'class')}, at least 2 are needed")
     if len({clip.fold for clip in clips}) < 2:
@@ -212,16 +231,23 @@ def subset(catalog: Catalog, keep: Sequence[int], skipped: Sequence[str]) -> Cat
 
 
 def thin_out(catalog: Catalog, max_clips: int) -> Catalog:
-    """Keeps at most `max_clips` clips: the first few of each class in each fold, equally many."""
-    if len(catalog.clips) <= max_clips:
+    """Keeps at most `max_clips` clips: the first few of each class in each fold, equally many.
+
+    Recordings without labels are taken at even distances.
+    """
+    n_clips = len(catalog.clips)
+    if n_clips <= max_clips:
         return catalog
-    per_cell = max(1, max_clips // (len(catalog.class_names) * len(catalog.fold_numbers)))
-    cells: dict[tuple[int, int], int] = {}
-    keep = []
-    for number, clip in enumerate(catalog.clips):
-        cell = (clip.label, clip.fold)
-        cells[cell] = cells.get(cell, 0) + 1
-        if cells[cell] <= per_cell:
-            keep.append(number)
+    if catalog.class_names:
+        per_cell = max(1, max_clips // (len(catalog.class_names) * len(catalog.fold_numbers)))
+        cells: dict[tuple[int, int], int] = {}
+        keep = []
+        for number, clip in enumerate(catalog.clips):
+            cell = (clip.label, clip.fold)
+            cells[cell] = cells.get(cell, 0) + 1
+            if cells[cell] <= per_cell:
+                keep.append(number)
+    else:
+        keep = np.linspace(0, n_clips - 1, max_clips).round().astype(int).tolist()
     say(f"{catalog.name}: taking {len(keep)} of {len(catalog.clips)} clips as asked for")
     return subset(catalog, keep, catalog.skipped)

@@ -95,6 +95,31 @@ def read_table(path: Path, *, esc10: bool, n_folds: int) -> Table:
     return _read_tree(path, name, n_folds or DEFAULT_N_FOLDS)
 
 
+def has_table(path: Path) -> bool:
+    """Whether a dataset lies at `path` that a CSV describes, itself or a folder."""
+    if path.is_dir():
+        return any((path / table).is_file() for table in (ESC50_CSV, URBANSOUND_CSV)) or _lone_csv(path) is not None
+    return path.is_file() and path.suffix.lower() == ".csv"
+
+
+def read_files(folder: Path) -> Table:
+    """Reads all audio files below a folder as recordings without classes.
+
+    Raises:
+        DataError: there is no such folder, or no audio in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}. Give a folder of audio.")
+    files = [file for file in sorted(folder.rglob("*")) if _is_audio(file) and not file.name.startswith(".")]
+    if not files:
+        raise DataError(f"{folder} holds no audio file ({' '.join(AUDIO_SUFFIXES)}).")
+    names = [file.relative_to(folder).as_posix() for file in files]
+    rows = [
+        Row(name, file, "", None, NO_FOLD, _source_in_name(file.stem)) for name, file in zip(names, files, strict=True)
+    ]
+    return Table(folder.resolve().name, folder, folder, tuple(rows), ())
+
+
 def _lone_csv(folder: Path) -> Path | None:
     """Gives the CSV of a folder that holds exactly one, beside audio files or an `audio` folder."""
     tables = [file for file in _visible(folder) if file.suffix.lower() == ".csv"]

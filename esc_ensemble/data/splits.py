@@ -11,6 +11,7 @@ import numpy.typing as npt
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.errors import DataError, list_problems
 
+NOTHING_HELD_OUT = -1
 Indices = npt.NDArray[np.int64]
 
 
@@ -58,6 +59,22 @@ def split_fold(catalog: Catalog, fold: int, selection_fraction: float, seed: int
             "without one."
         )
     return FoldSplit(fold=fold, train=rest[~selected], selection=rest[selected], test=test)
+
+
+def split_all(catalog: Catalog, selection_fraction: float, seed: int) -> FoldSplit:
+    """Holds out nothing: all labelled clips are trained on, but for a selection part that is split off as above.
+
+    Raises:
+        DataError: there are too few sources for a selection part.
+    """
+    rest = np.flatnonzero(catalog.labels >= 0)
+    selected = _select_sources(catalog, rest, selection_fraction, f"{seed}/all")
+    if selection_fraction > 0.0 and not selected.any():
+        raise DataError(
+            f'A selection part of {selection_fraction:g} of "{catalog.name}" would be empty: each class has too few '
+            "sources. Use a larger data.selection_fraction, or 0 to train without one."
+        )
+    return FoldSplit(fold=NOTHING_HELD_OUT, train=rest[~selected], selection=rest[selected], test=rest[:0])
 
 
 def _require_every_class(catalog: Catalog, labels: Indices, fold: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import ERROR, getLogger
@@ -142,25 +142,39 @@ def build_backbone(backbone: Backbone) -> nn.Module:
     Raises:
         ModelFileError: the description does not make a network.
     """
-    from transformers import AutoConfig, AutoModel  # noqa: PLC0415
+    from transformers import AutoModel  # noqa: PLC0415
+
+    return _build(backbone, AutoModel.from_config, {"apply_spec_augment": False, "mask_time_prob": 0.0})
+
+
+def build_masked(backbone: Backbone) -> nn.Module:
+    """Builds transformers' wav2vec2 with codebooks, as it is pretrained, with fresh random weights.
+
+    Raises:
+        ModelFileError: the description does not make a network.
+    """
+    from transformers import Wav2Vec2ForPreTraining  # noqa: PLC0415
+
+    # It hides what it is told to hide; without a probability it would have no embedding for that.
+    return _build(backbone, Wav2Vec2ForPreTraining, {"apply_spec_augment": True, "mask_time_prob": 0.5})
+
+
+def _build(backbone: Backbone, kind: Callable[[Any], nn.Module], over: dict[str, Any]) -> nn.Module:
+    from transformers import AutoConfig  # noqa: PLC0415
 
     values = dict(backbone.architecture)
     family = values.pop("model_type")
     quiet: dict[str, Any] = {
         "layerdrop": 0.0,
-        "apply_spec_augment": False,
-        "mask_time_prob": 0.0,
         "mask_feature_prob": 0.0,
         "attention_dropout": 0.0,  # with it a CPU has no fused attention
     }
     if family == "wavlm":
         quiet["attn_implementation"] = "eager"  # the only one it has; asked for so that exports are not refused
     try:
-        config = AutoConfig.for_model(family, **values | quiet)
-        network: nn.Module = AutoModel.from_config(config)
+        return kind(AutoConfig.for_model(family, **values | quiet | over))
     except (TypeError, ValueError, RuntimeError, AttributeError, ZeroDivisionError) as error:
         raise ModelFileError(f"The backbone cannot be built from its description: {error}") from error
-    return network
 
 
 def load_weights(source: str, network: nn.Module) -> None:
@@ -172,6 +186,23 @@ def load_weights(source: str, network: nn.Module) -> None:
     with _told(source):
         weights = bundle_weights(source) if source.startswith(BUNDLE_PREFIX) else _checkpoint_weights(source)
     _fill(network, weights, source)
+
+
+def load_masked_weights(source: str, network: Any) -> None:
+    """Puts the source's weights into what `build_masked` made from it; its codebooks too, where it has them.
+
+    Raises:
+        ModelFileError: the weights are missing or damaged, or do not fill the network.
+    """
+    load_weights(source, network.wav2vec2)
+    if source.startswith(BUNDLE_PREFIX):
+        return
+    from transformers import Wav2Vec2ForPreTraining  # noqa: PLC0415
+
+    with _told(source):
+        found = _checkpoint_weights(source, Wav2Vec2ForPreTraining)
+    mine = network.state_dict()
+    network.load_state_dict({name: found.get(name, tensor) for name, tensor in mine.items()})
 
 
 def _fill(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -229,11 +260,11 @@ def _read_preprocessor(source: str) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _checkpoint_weights(source: str) -> dict[str, Tensor]:
-    """A transformers checkpoint's weights under the names of the bare model, in float32."""
+def _checkpoint_weights(source: str, kind: Any = None) -> dict[str, Tensor]:
+    """A transformers checkpoint's weights under the names of one of its classes, the bare model's if not told."""
     from transformers import AutoModel  # noqa: PLC0415
 
-    network, told = AutoModel.from_pretrained(
+    network, told = (kind or AutoModel).from_pretrained(
         _place(source), dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )
     for name, found, wanted in told["mismatched_keys"]:

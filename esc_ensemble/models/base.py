@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from esc_ensemble.config import TrainConfig
+from esc_ensemble.config import LoopConfig
 
 
 @dataclass(frozen=True)
@@ -28,39 +28,14 @@ class ParameterGroup:
     """Epochs before this one leave the group as it is."""
 
 
-class AudioClassifier(nn.Module):
-    """Waveform (B, T) float32 in [-1, 1] at `sample_rate` Hz to logits (B, C), with the front end inside.
-
-    Training puts SpecAugment and mixing between `frontend` and `forward_features`. In eval mode nothing
-    draws a random number. With `checkpointing` training keeps only the maps between blocks.
-    """
+class Trainable(nn.Module):
+    """What the training loop asks of a network. With `checkpointing` training keeps only the maps between blocks."""
 
     checkpointing = False
-    clips_at_once = 16
-    """Clips that are predicted together, each at several shifts."""
     frozen: tuple[str, ...] = ()
     """Names of submodules that no training changes."""
 
-    def __init__(self, frontend: nn.Module, sample_rate: int, n_classes: int, embedding_size: int) -> None:
-        super().__init__()
-        self.frontend = frontend
-        self.sample_rate = sample_rate
-        self.n_classes = n_classes
-        self.embedding_size = embedding_size
-
-    def forward_features(self, features: Tensor) -> Tensor:
-        """Front-end features (B, ...) to embeddings (B, D)."""
-        raise NotImplementedError
-
-    def forward_head(self, embedding: Tensor) -> Tensor:
-        """Embeddings (B, D) to logits (B, C)."""
-        raise NotImplementedError
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Waveform (B, T) to logits (B, C)."""
-        return self.forward_head(self.forward_features(self.frontend(waveform)))
-
-    def parameter_groups(self, train: TrainConfig) -> list[ParameterGroup]:
+    def parameter_groups(self, train: LoopConfig) -> list[ParameterGroup]:
         """All that is trained, by learning rate."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [ParameterGroup("all", trained, train.learning_rate)]
@@ -88,6 +63,42 @@ class AudioClassifier(nn.Module):
             else:
                 maps = block(maps)
         return maps
+
+
+class AudioClassifier(Trainable):
+    """Waveform (B, T) float32 in [-1, 1] at `sample_rate` Hz to logits (B, C), with the front end inside.
+
+    Training puts SpecAugment and mixing between `frontend` and `forward_features`. In eval mode nothing
+    draws a random number.
+    """
+
+    clips_at_once = 16
+    """Clips that are predicted together, each at several shifts."""
+    class_part = "head"
+    """Name of the submodule that belongs to the classes, and is no use for others."""
+
+    def __init__(self, frontend: nn.Module, sample_rate: int, n_classes: int, embedding_size: int) -> None:
+        super().__init__()
+        self.frontend = frontend
+        self.sample_rate = sample_rate
+        self.n_classes = n_classes
+        self.embedding_size = embedding_size
+
+    def renamed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gives weights of another network of this kind the names that they have in this one."""
+        return dict(weights)
+
+    def forward_features(self, features: Tensor) -> Tensor:
+        """Front-end features (B, ...) to embeddings (B, D)."""
+        raise NotImplementedError
+
+    def forward_head(self, embedding: Tensor) -> Tensor:
+        """Embeddings (B, D) to logits (B, C)."""
+        raise NotImplementedError
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Waveform (B, T) to logits (B, C)."""
+        return self.forward_head(self.forward_features(self.frontend(waveform)))
 
 
 def digest_weights(module: nn.Module) -> str:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 
 from esc_ensemble.errors import ModelFileError
-from esc_ensemble.files import atomic_path, write_json
+from esc_ensemble.files import write_json
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.models.registry import ModelSpec, build_model
+from esc_ensemble.models.weights import WEIGHTS_FILE, check_weights, load_weights_file, save_weights
 
 SCHEMA = 1
 
 
-def save_checkpoint(folder: Path, model: AudioClassifier, spec: ModelSpec, *, fold: int, run: str) -> None:
-    """Writes `model.safetensors` and `model.json` into `folder`, each atomically."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as temporary:
-        temporary.write_bytes(save(weights))
+def save_checkpoint(folder: Path, model: AudioClassifier, spec: ModelSpec, *, fold: int | None, run: str) -> None:
+    """Writes `model.safetensors` and `model.json` into `folder`, each atomically; a pretrained model has no fold."""
+    save_weights(folder, model)
     write_json(folder / "model.json", {"schema": SCHEMA, "run": run, "fold": fold, **spec.to_json()})
 
 
@@ -52,9 +47,7 @@ def check_checkpoint(folder: Path) -> None:
         ModelFileError: a file is missing or damaged.
     """
     read_spec(folder)
-    path = folder / "model.safetensors"
-    with _told(path), safe_open(path, framework="pt") as file:  # compares the header with the file's length
-        file.keys()
+    check_weights(folder)
 
 
 def load_checkpoint(folder: Path) -> tuple[AudioClassifier, ModelSpec]:
@@ -64,9 +57,8 @@ def load_checkpoint(folder: Path) -> tuple[AudioClassifier, ModelSpec]:
         ModelFileError: a file is missing, damaged, or its weights do not fit the model it names.
     """
     spec = read_spec(folder)
-    path = folder / "model.safetensors"
-    with _told(path):
-        weights = load_file(path)
+    path = folder / WEIGHTS_FILE
+    weights = load_weights_file(folder)
     with torch.random.fork_rng(devices=[]):
         model = build_model(spec)
     try:
@@ -76,11 +68,30 @@ def load_checkpoint(folder: Path) -> tuple[AudioClassifier, ModelSpec]:
     return model.eval(), spec
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path} does not exist: train this fold first.") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is damaged: {error}. Train this fold again.") from error
+def begin_with(model: AudioClassifier, folder: Path) -> None:
+    """Puts a trained model's weights into a fresh one of the same kind, all but the part that belongs to the classes.
+
+    Args:
+        model: with fresh weights.
+        folder: of the trained model; it may have other classes, and other blocks of a backbone that learned.
+
+    Raises:
+        ModelFileError: a file is missing or damaged, or the two models differ.
+    """
+    spec = read_spec(folder)
+    weights = model.renamed(load_weights_file(folder))
+    own = model.state_dict()
+    part = f"{model.class_part}."
+    wanted = {name: tensor for name, tensor in own.items() if not name.startswith(part)}
+    given = {name: tensor for name, tensor in weights.items() if not name.startswith(part)}
+    differing = sorted(
+        {name for name in wanted.keys() & given.keys() if wanted[name].shape != given[name].shape}
+        | wanted.keys() ^ given.keys()
+    )
+    if differing:
+        settings = ", ".join(f"{name} {value}" for name, value in spec.to_json()["arguments"].items())
+        raise ModelFileError(
+            f"{folder} holds another network than is to be trained ({settings}); they differ in {differing[0]} and "
+            f"{len(differing) - 1} more weights. Train with its settings, or pretrain with these."
+        )
+    model.load_state_dict(own | given)

@@ -39,18 +39,18 @@ class ModelSpec:
     """What the source of a pretrained network says of it; None for all others."""
 
     @classmethod
-    def of(cls, config: TrainerConfig, class_names: tuple[str, ...]) -> ModelSpec:
-        """Gives the spec of the network that a trainer's settings ask for; a backbone's source is read.
+    def of(cls, config: TrainerConfig, class_names: tuple[str, ...], *, backbone: Backbone | None = None) -> ModelSpec:
+        """Gives the spec of the network that a trainer's settings ask for; a backbone's source is read if not given.
 
         Raises:
             ModelFileError: the backbone's source cannot be read.
             ConfigError: the backbone cannot follow the settings.
         """
         frontend = config.frontend if isinstance(config.frontend, FrontendConfig) else None
-        backbone = None
         if isinstance(config.model, BackboneConfig):
-            backbone = read_backbone(config.model.source)
-            require_weights(config.model.source)
+            if backbone is None:
+                backbone = read_backbone(config.model.source)
+                require_weights(config.model.source)
             check_fit(config.model, backbone, config.data.sample_rate)
         return cls(config.model, frontend, config.data, class_names, backbone)
 

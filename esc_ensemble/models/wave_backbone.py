@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from esc_ensemble.config import BackboneConfig, BackboneTrainConfig, TrainConfig
+from esc_ensemble.config import BackboneConfig, BackboneTrainConfig, LoopConfig
 from esc_ensemble.errors import ConfigError
 from esc_ensemble.models.backbones import Backbone
 from esc_ensemble.models.base import AudioClassifier, ParameterGroup
 from esc_ensemble.models.pooling import FramePool
 
+FROZEN_BLOCK = re.compile(r"frontend\.blocks\.(\d+)(?=\.)")
+LEARNING_BLOCK = re.compile(r"blocks\.(\d+)(?=\.)")
 EPS = 1e-7
 """Added to the variance of a waveform, as transformers' feature extractor does."""
 
@@ -140,7 +143,7 @@ class WaveBackbone(AudioClassifier):
     def forward_head(self, embedding: Tensor) -> Tensor:
         return self.head(embedding)
 
-    def parameter_groups(self, train: TrainConfig) -> list[ParameterGroup]:
+    def parameter_groups(self, train: LoopConfig) -> list[ParameterGroup]:
         """The head, and each block with its own rate, lower the farther down, and its first epoch of training."""
         assert isinstance(train, BackboneTrainConfig)
         ours = [*self.pool.parameters(), *self.head.parameters(), *([self.layer_weights] if self.fuses else [])]
@@ -154,6 +157,24 @@ class WaveBackbone(AudioClassifier):
             name = f"block {n_frozen + len(self.blocks) - depth}"
             groups.append(ParameterGroup(name, parameters, rate, first_epoch=train.thaw_epochs * (depth + 1)))
         return groups
+
+    def renamed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Blocks are counted anew where the other network's frozen part was shorter or longer."""
+        theirs = 1 + max((int(found[1]) for name in weights if (found := FROZEN_BLOCK.match(name))), default=-1)
+        named: dict[str, Tensor] = {}
+        for name, tensor in weights.items():
+            found = FROZEN_BLOCK.match(name) or LEARNING_BLOCK.match(name)
+            if found:
+                number = int(found[1]) + (0 if name.startswith("frontend.") else theirs)
+                frozen = number < len(self.frontend.blocks)
+                place = f"frontend.blocks.{number}" if frozen else f"blocks.{number - len(self.frontend.blocks)}"
+                named[place + name[found.end() :]] = tensor
+            elif name.startswith(("layer_norm.", "frontend.layer_norm.")):
+                inside = not isinstance(self.frontend.layer_norm, nn.Identity)
+                named[f"{'frontend.' if inside else ''}layer_norm.{name.rpartition('.')[2]}"] = tensor
+            else:
+                named[name] = tensor
+        return named
 
     def _position_bias(self, hidden: Tensor) -> Tensor | None:
         return position_bias([*self.frontend.blocks, *self.blocks], hidden)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
-from esc_ensemble.config import TrainBConfig, TrainerConfig
+from esc_ensemble.config import TrainerConfig
 from esc_ensemble.cores import free_cores
-from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import Catalog
+from esc_ensemble.data.sources import refuse_shared
 from esc_ensemble.data.splits import FoldSplit, split_fold
 from esc_ensemble.errors import LogitsError, ModelFileError, WorkError
 from esc_ensemble.files import folder_lock, write_json
@@ -26,16 +25,20 @@ from esc_ensemble.logits import FoldLogits, LogitsPart, read_logits, write_logit
 from esc_ensemble.metrics import mean_and_std, score, softmax, top_k_accuracy
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.models.checkpoint import check_checkpoint, save_checkpoint
-from esc_ensemble.models.registry import ModelSpec, build_pretrained
 from esc_ensemble.predict import predict_logits
 from esc_ensemble.processes import can_spawn, run_together
 from esc_ensemble.progress import say, use_lines
 from esc_ensemble.settings import check
-from esc_ensemble.training.device import build_accelerator
-from esc_ensemble.training.loop import train_model
 from esc_ensemble.training.manifest import open_run, run_hash
-from esc_ensemble.training.step import TrainingData
-from esc_ensemble.training.trunk import Trunk, build_trunk_cache
+from esc_ensemble.training.trainer import (
+    Trainer,
+    digest_beginning,
+    find_beginning,
+    open_trainer,
+    prepare_trunk,
+    tell_differences,
+    train_on,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,28 +55,6 @@ class RunOptions:
     """Leave out clips that cannot be decoded."""
     parallel_folds: int = 0
     """Folds at once; 0 takes one for each thread on a CPU, and one on a GPU."""
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """All that stays the same from fold to fold of one run."""
-
-    run_dir: Path
-    config: TrainerConfig
-    catalog: Catalog
-    cache: WaveformCache
-    spec: ModelSpec
-    accelerator: Accelerator
-
-    @property
-    def config_hash(self) -> str:
-        """The hash that stands in the run's files."""
-        return run_hash(self.run_dir, self.config)
-
-    @property
-    def protocol(self) -> str:
-        """Which of the two clean ways the folds are trained by."""
-        return "selection split" if self.config.data.selection_fraction else "epochs fixed beforehand"
 
 
 def train_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: RunOptions) -> dict[str, Any]:
@@ -93,20 +74,23 @@ def train_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: R
 
     Raises:
         ConfigError: the settings do not go together, or the folder holds a run with other settings or data.
-        ModelFileError: a backbone's source cannot be read.
-        DataError: clips cannot be decoded, a fold does not exist, or a class would have no training clip.
+        ModelFileError: a backbone's source or the pretrained run cannot be read.
+        DataError: clips cannot be decoded, a fold does not exist, a class would have no training clip, or the
+            pretrained weights have heard sources of these data.
     """
     check(config, "The settings")
     for fold in options.folds:
         _split(config, catalog, fold)  # refuse before the decoding
-    spec = ModelSpec.of(config, catalog.class_names)
+    beginning = find_beginning(run_dir, config, catalog.class_names)
+    if beginning.heard_at:
+        refuse_shared(beginning.heard_at, beginning.heard, catalog)
     n_folds = len(options.folds or catalog.fold_numbers)
     threads = config.train.threads or free_cores()
     n_parallel = min(options.parallel_folds or _room(config, threads), n_folds)
     if not can_spawn():
         n_parallel = 1
     opened = partial(
-        _open_trainer, run_dir, config, catalog, spec, cache_dir=options.cache_dir, skip_bad=options.skip_bad
+        open_trainer, run_dir, config, catalog, beginning, cache_dir=options.cache_dir, skip_bad=options.skip_bad
     )
     trainer = opened(max(1, threads // n_parallel), n_workers=options.n_workers)
     accelerator = trainer.accelerator
@@ -117,11 +101,12 @@ def train_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: R
         return {}
     with folder_lock(run_dir):
         _open_run(trainer)
+        tell_differences(trainer)
         todo = [split for split in splits if not _is_done(trainer, _fold_dir(trainer, split))]
         # As many threads as the run began with, whatever is left to do: sums depend on it in their last bit.
         each = torch.get_num_threads()
         n_parallel = min(n_parallel, len(todo), options.parallel_folds or max(1, threads // each))
-        _prepare_trunk(trainer, todo)
+        prepare_trunk(trainer, todo)
         if n_parallel > 1 and accelerator.num_processes == 1:
             say(f"{run_dir.name}: {n_parallel} folds at a time, {each} threads each")
             work = partial(_train_share, partial(opened, each, n_workers=1))
@@ -142,21 +127,18 @@ def _room(config: TrainerConfig, threads: int) -> int:
     return 1 if on_gpu or int(os.environ.get("WORLD_SIZE", "1")) > 1 else threads
 
 
-def _open_trainer(
-    run_dir: Path, config: TrainerConfig, catalog: Catalog, spec: ModelSpec, threads: int, **how: Any
-) -> Trainer:
-    cache, catalog = build_cache(catalog, config.data, **how)
-    spec = replace(spec, class_names=catalog.class_names)
-    return Trainer(run_dir, config, catalog, cache, spec, build_accelerator(config.train, threads))
-
-
-def _train_share(open_trainer: Callable[[], Trainer], splits: list[FoldSplit]) -> None:
+def _train_share(opened: Callable[[], Trainer], splits: list[FoldSplit]) -> None:
     """Trains some folds in a process of its own; the run is open already."""
     use_lines()
     with redirect_stderr(StringIO()):  # what is to be said of the data was said
-        trainer = open_trainer()
+        trainer = opened()
     for split in splits:
         _train_fold(trainer, split)
+
+
+def _protocol(config: TrainerConfig) -> str:
+    """Which of the two clean ways the folds are trained by."""
+    return "selection split" if config.data.selection_fraction else "epochs fixed beforehand"
 
 
 def _fold_dir(trainer: Trainer, split: FoldSplit) -> Path:
@@ -170,7 +152,8 @@ def _open_run(trainer: Trainer) -> None:
         trainer.run_dir,
         trainer.config,
         trainer.catalog,
-        protocol=trainer.protocol,
+        weights=digest_beginning(trainer),
+        protocol=_protocol(trainer.config),
         device=str(accelerator.device),
         precision=accelerator.mixed_precision.replace("no", "fp32"),
         threads=torch.get_num_threads(),
@@ -187,33 +170,8 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
             _tidy(folder)
             say(f"{trainer.run_dir.name} fold {split.fold}: done already")
         return
-    labels = trainer.catalog.labels
-    data = TrainingData(
-        read_batch=trainer.cache.batch,
-        labels=labels,
-        train=split.train,
-        selection=split.selection,
-        n_classes=len(trainer.catalog.class_names),
-        sample_rate=config.data.sample_rate,
-        window_seconds=config.data.window_seconds,
-    )
     seed = int(np.random.default_rng([config.seed, split.fold]).integers(2**31))
-    torch.manual_seed(seed)
-    model = build_pretrained(trainer.spec)
-    if isinstance(config, TrainBConfig) and config.frontend.views:
-        features = _trunk_features(trainer, model, np.concatenate([split.train, split.selection]))
-        data = replace(data, read_features=features, n_views=config.frontend.views)
-    model = train_model(
-        model,
-        data,
-        config.train,
-        config.augment,
-        config.mix,
-        accelerator=accelerator,
-        folder=folder,
-        seed=seed,
-        title=f"{trainer.run_dir.name} fold {split.fold}",
-    )
+    model = train_on(trainer, split, folder, seed=seed, title=f"{trainer.run_dir.name} fold {split.fold}")
     if accelerator.is_main_process:
         fold_logits = _predict_fold(trainer, split, model)
         if not np.isfinite(fold_logits.test.logits).all():
@@ -225,36 +183,6 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
         write_logits(folder / "logits.npz", fold_logits)
         _tidy(folder)
     accelerator.wait_for_everyone()
-
-
-def _prepare_trunk(trainer: Trainer, splits: list[FoldSplit]) -> None:
-    """Computes what the folds share beforehand, with all threads, where a frozen trunk is to be cached."""
-    config = trainer.config
-    if splits and isinstance(config, TrainBConfig) and config.frontend.views and config.frontend.cache:
-        clips = np.unique(np.concatenate([part for split in splits for part in (split.train, split.selection)]))
-        each = torch.get_num_threads()
-        torch.set_num_threads(config.train.threads or free_cores())
-        _trunk_features(trainer, build_pretrained(trainer.spec), clips)
-        torch.set_num_threads(each)
-
-
-def _trunk_features(
-    trainer: Trainer, model: AudioClassifier, clips: np.ndarray
-) -> Callable[[np.ndarray, np.ndarray], torch.Tensor]:
-    """What gives the frozen trunk's output for views of clips: a cache on disk, or the trunk itself."""
-    config = trainer.config
-    assert isinstance(config, TrainBConfig)
-    trunk = Trunk(
-        network=model.frontend.to(trainer.accelerator.device),
-        read_batch=trainer.cache.batch,
-        n_clips=len(trainer.catalog.clips),
-        sample_rate=config.data.sample_rate,
-        augment=config.augment,
-        n_views=config.frontend.views,
-        seed=config.seed,
-        accelerator=trainer.accelerator,
-    )
-    return build_trunk_cache(trunk, trainer.cache.path, clips) if config.frontend.cache else trunk
 
 
 def _tidy(folder: Path) -> None:
@@ -271,7 +199,10 @@ def _is_done(trainer: Trainer, folder: Path) -> bool:
         check_checkpoint(folder)
     except (LogitsError, ModelFileError):
         return False
-    return found.config_hash == trainer.config_hash and found.dataset_fingerprint == trainer.catalog.fingerprint
+    return (
+        found.config_hash == run_hash(trainer.run_dir, trainer.config)
+        and found.dataset_fingerprint == trainer.catalog.fingerprint
+    )
 
 
 def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) -> FoldLogits:
@@ -299,7 +230,7 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
         class_names=catalog.class_names,
         fold=split.fold,
         run=trainer.run_dir.name,
-        config_hash=trainer.config_hash,
+        config_hash=run_hash(trainer.run_dir, trainer.config),
         dataset_fingerprint=catalog.fingerprint,
     )
 
@@ -319,7 +250,7 @@ def _write_metrics(trainer: Trainer) -> dict[str, Any]:
         }
     over_folds = mean_and_std({int(fold): scores for fold, scores in folds.items()}) if folds else {}
     metrics = {
-        "protocol": trainer.protocol,
+        "protocol": _protocol(trainer.config),
         "folds": folds,
         "mean": {name: values["mean"] for name, values in over_folds.items()},
         "std": {name: values["std"] for name, values in over_folds.items()},

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from esc_ensemble.config import TrainConfig
+from esc_ensemble.config import LoopConfig
 from esc_ensemble.cores import free_cores
 from esc_ensemble.errors import ConfigError
 
@@ -17,7 +17,7 @@ from esc_ensemble.errors import ConfigError
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
-def build_accelerator(train: TrainConfig, threads: int = 0) -> Accelerator:
+def build_accelerator(train: LoopConfig, threads: int = 0) -> Accelerator:
     """Gives the accelerator for these settings and sets the number of CPU threads.
 
     Args:

@@ -22,17 +22,16 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esc_ensemble.augment.mixing import draw_mix
-from esc_ensemble.config import AugmentConfig, MixConfig, TrainConfig
+from esc_ensemble.config import AugmentConfig, LoopConfig, MixConfig, TrainConfig
 from esc_ensemble.errors import WorkError
 from esc_ensemble.memory import free_unused, is_out_of_memory
 from esc_ensemble.metrics import log_loss, softmax, top_k_accuracy
-from esc_ensemble.models.base import AudioClassifier, ParameterGroup
+from esc_ensemble.models.base import AudioClassifier, ParameterGroup, Trainable
 from esc_ensemble.predict import predict_logits, to_waveform
 from esc_ensemble.progress import progress, say
 from esc_ensemble.training.optim import AveragedWeights, build_optimizer, set_learning_rate
 from esc_ensemble.training.state import TrainingState, load_state, save_state
-from esc_ensemble.training.step import TrainingData, TrainingStep
+from esc_ensemble.training.step import Step, TrainingData, TrainingStep
 
 PLATEAU_FACTOR = 0.5
 PLATEAU_PATIENCE = 5
@@ -53,10 +52,7 @@ def train_model(
     seed: int,
     title: str,
 ) -> AudioClassifier:
-    """Trains `model` and gives it back with its averaged weights, on the CPU, in eval mode.
-
-    After each epoch `folder/state.pt` and `folder/history.csv` are written; where a state is found, training
-    goes on from it.
+    """Trains a classifier and gives it back with its averaged weights, on the CPU, in eval mode.
 
     Args:
         model: with fresh weights.
@@ -73,18 +69,34 @@ def train_model(
         WorkError: the loss is no longer a number.
         ModelFileError: the saved state is damaged.
     """
+    n_window = round(data.window_seconds * data.sample_rate)
+    step = TrainingStep(model, augment, mix, train, n_window=n_window, from_features=data.read_features is not None)
+    fit(step, data, train, accelerator=accelerator, folder=folder, seed=seed, title=title)
+    return model
+
+
+def fit(
+    step: Step, data: TrainingData, train: LoopConfig, *, accelerator: Accelerator, folder: Path, seed: int, title: str
+) -> None:
+    """Trains the model of any kind of step; in the end it has its averaged weights, on the CPU, in eval mode.
+
+    After each epoch `folder/state.pt` and `folder/history.csv` are written; where a state is found, training
+    goes on from it.
+
+    Raises:
+        WorkError: the loss is no longer a number.
+        ModelFileError: the saved state is damaged.
+    """
+    model = step.model
     model.checkpointing = train.checkpointing
     memory_format = torch.channels_last if train.channels_last else torch.contiguous_format
     model = model.to(accelerator.device).to(memory_format=memory_format)  # type: ignore[call-overload]
-    n_window = round(data.window_seconds * data.sample_rate)
     average = AveragedWeights(model.changing(), train.ema_decay)
     groups = model.parameter_groups(train)
     optimizer, peaks = build_optimizer(groups, train)
-    from_features = data.read_features is not None
-    step = TrainingStep(model, augment, mix, train, n_window=n_window, from_features=from_features)
-    step, optimizer = accelerator.prepare(step, optimizer)
+    wrapped, optimizer = accelerator.prepare(step, optimizer)
     training = _Training(
-        model, step, groups, optimizer, peaks, average, data, train, mix, accelerator, folder, seed, title
+        step, wrapped, groups, optimizer, peaks, average, data, train, accelerator, folder, seed, title
     )
     state = load_state(folder, model=model, optimizer=optimizer, average=average, accelerator=accelerator)
     if len(groups) > 1 and accelerator.is_main_process and state.epoch < train.epochs:
@@ -102,10 +114,10 @@ def train_model(
                 save_state(folder, state, model=model, optimizer=optimizer, average=average, accelerator=accelerator)
             advance(note=_note(row))
     model.load_changing(state.best_weights if train.patience and state.best_weights else average.weights)
-    return model.cpu().eval()
+    model.cpu().eval()
 
 
-def _describe(groups: Sequence[ParameterGroup], model: AudioClassifier) -> str:
+def _describe(groups: Sequence[ParameterGroup], model: Trainable) -> str:
     """What is trained at which peak rate and from which epoch on, and how much is frozen."""
     counts = [sum(parameter.numel() for parameter in group.parameters) for group in groups]
     parts = []
@@ -120,15 +132,15 @@ def _describe(groups: Sequence[ParameterGroup], model: AudioClassifier) -> str:
 class _Training:
     """What stays the same from epoch to epoch."""
 
-    model: AudioClassifier
-    step: nn.Module
+    step: Step
+    wrapped: nn.Module
+    """The step with what autocast and other processes need around it."""
     groups: list[ParameterGroup]
     optimizer: Any
     peaks: list[float]
     average: AveragedWeights
     data: TrainingData
-    train: TrainConfig
-    mix: MixConfig
+    train: LoopConfig
     accelerator: Accelerator
     folder: Path
     seed: int
@@ -144,7 +156,8 @@ def _run_epoch(training: _Training, state: TrainingState) -> dict[str, float]:
     torch.manual_seed(int(rank_seed.integers(2**62)))
     views = np.random.default_rng([training.seed, state.epoch, VIEWS]).integers(data.n_views, size=len(data.labels))
     _thaw(training.groups, state.epoch)
-    training.step.train()
+    training.step.start_epoch(state.epoch, train.epochs)
+    training.wrapped.train()
     total_loss = torch.zeros((), device=accelerator.device)
     total_right = torch.zeros((), device=accelerator.device)
     n_seen = 0
@@ -204,7 +217,7 @@ def _take_step(
         WorkError: not even one clip fits, or one of several processes ran out of memory.
     """
     train, accelerator = training.train, training.accelerator
-    kind = draw_mix(training.mix)
+    kind = training.step.draw_mix()
     while True:
         micro_batch = min(state.micro_batch or train.batch_size, len(clips))
         try:
@@ -227,10 +240,10 @@ def _take_step(
             f"with {state.micro_batch} and {math.ceil(len(clips) / state.micro_batch)} accumulations."
         )
     if train.clip_norm:
-        accelerator.clip_grad_norm_(training.step.parameters(), train.clip_norm)
+        accelerator.clip_grad_norm_(training.wrapped.parameters(), train.clip_norm)
     training.optimizer.step()
     training.optimizer.zero_grad()
-    training.average.update(training.model.changing(), even=state.epoch >= train.epochs * (1.0 - train.swa))
+    training.average.update(training.step.model.changing(), even=state.epoch >= train.epochs * (1.0 - train.swa))
     return loss, n_right
 
 
@@ -249,8 +262,8 @@ def _add_gradients(
             inputs = to_waveform(data.read_batch(part), accelerator.device)
         targets = F.one_hot(torch.from_numpy(data.labels[part]), data.n_classes).float().to(accelerator.device)
         last = part is parts[-1]
-        with nullcontext() if last else accelerator.no_sync(training.step):
-            loss, n_right = training.step(inputs, targets, kind)
+        with nullcontext() if last else accelerator.no_sync(training.wrapped):
+            loss, n_right = training.wrapped(inputs, targets, kind)
             accelerator.backward(loss * (len(part) / len(clips)))
         total_loss += loss.detach() * len(part)
         total_right += n_right
@@ -258,7 +271,7 @@ def _add_gradients(
 
 
 def _epoch_steps(
-    clips: np.ndarray, train: TrainConfig, n_processes: int, order: np.random.Generator
+    clips: np.ndarray, train: LoopConfig, n_processes: int, order: np.random.Generator
 ) -> list[np.ndarray]:
     """Shuffled clip numbers, cut into optimiser steps; a last step under half the size is left out."""
     size = train.batch_size * train.accumulation * n_processes
@@ -273,7 +286,8 @@ def _epoch_steps(
 def _score_selection(training: _Training) -> dict[str, float]:
     """Loss and top-1 of the averaged weights on the selection split, the same on every process."""
     data = training.data
-    judged = copy.deepcopy(training.model)
+    judged = copy.deepcopy(training.step.model)
+    assert isinstance(judged, AudioClassifier)
     judged.load_changing(training.average.weights)
     if data.read_features:
         logits = _from_features(judged.eval(), data.read_features, data.selection)
@@ -325,7 +339,7 @@ def _follow_selection(training: _Training, state: TrainingState, row: dict[str, 
         state.plateau_epoch = state.epoch
 
 
-def _out_of_patience(state: TrainingState, train: TrainConfig) -> bool:
+def _out_of_patience(state: TrainingState, train: LoopConfig) -> bool:
     waited = state.epoch - 1 - state.best_epoch
     return bool(train.patience and state.best_epoch >= 0 and waited >= train.patience)
 

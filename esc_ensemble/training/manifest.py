@@ -10,19 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from esc_ensemble.config import TrainerConfig
+from esc_ensemble.config import PretrainWav2Vec2Config, TrainerConfig
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.errors import ConfigError, list_problems
 from esc_ensemble.files import write_json, write_text
 from esc_ensemble.settings import build, config_hash, identity, read_yaml, to_yaml
 
 SCHEMA = 1
+CROSS_VALIDATION = "cross-validation"
 N_CLIP_PATHS = 64
 PACKAGES = ("torch", "accelerate", "numpy", "soundfile", "soxr")
 OTHER_NAME = "Choose another name: --run of a run, --out of a comparison (or rename the change), or delete the folder."
 
 
-def open_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, **facts: Any) -> dict[str, Any]:
+def open_run(
+    run_dir: Path, config: TrainerConfig | PretrainWav2Vec2Config, catalog: Catalog, *, weights: str = "", **facts: Any
+) -> dict[str, Any]:
     """Starts a run's folder with `config.yaml` and `manifest.json`, or checks that it holds the same run.
 
     Settings that bear on nothing but speed and memory (device, threads ...) may change from one start to the next. A
@@ -33,6 +36,7 @@ def open_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, **facts: An
         run_dir: the run's folder.
         config: its settings.
         catalog: its clips.
+        weights: tells the weights that it begins with from others; empty where they are random.
         facts: what else the manifest shall say of a new run.
 
     Returns:
@@ -44,9 +48,15 @@ def open_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, **facts: An
     config_path, manifest_path = run_dir / "config.yaml", run_dir / "manifest.json"
     if _has_run(run_dir):
         manifest = _read_manifest(manifest_path)
+        if manifest.get("kind", CROSS_VALIDATION) != facts.get("kind", CROSS_VALIDATION):
+            raise ConfigError(
+                f"{run_dir} is a run of another command ({manifest.get('kind', CROSS_VALIDATION)}). {OTHER_NAME}"
+            )
         if manifest.get("dataset_fingerprint") != catalog.fingerprint:
             raise ConfigError(f"{run_dir} was trained on other data ({manifest.get('dataset_path')}). {OTHER_NAME}")
         check_same_settings(run_dir, config)
+        if manifest.get("weights", weights) != weights:
+            raise ConfigError(f"{run_dir} began with other pretrained weights than are there now. {OTHER_NAME}")
         return manifest
     manifest = {
         "schema": SCHEMA,
@@ -59,6 +69,7 @@ def open_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, **facts: An
         "clip_paths": _spread_paths(catalog),
         "skipped_clips": list(catalog.skipped),
         "seed": config.seed,
+        "weights": weights,
         **facts,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
@@ -68,7 +79,7 @@ def open_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, **facts: An
     return manifest
 
 
-def run_hash(run_dir: Path, config: TrainerConfig) -> str:
+def run_hash(run_dir: Path, config: TrainerConfig | PretrainWav2Vec2Config) -> str:
     """Gives the settings' hash that an opened run began with, which a later version might compute otherwise."""
     path = run_dir / "manifest.json"
     return str(_read_manifest(path).get("config_hash")) if path.exists() else config_hash(config)
@@ -91,7 +102,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_same_settings(run_dir: Path, config: TrainerConfig) -> None:
+def check_same_settings(run_dir: Path, config: TrainerConfig | PretrainWav2Vec2Config) -> None:
     """Refuses to go on in a folder whose run has other settings; a folder without a run is fine.
 
     Raises:
@@ -111,10 +122,11 @@ def check_same_settings(run_dir: Path, config: TrainerConfig) -> None:
 
 
 def _has_run(run_dir: Path) -> bool:
-    return any(run_dir.glob("fold-*")) and all((run_dir / name).exists() for name in ("config.yaml", "manifest.json"))
+    begun = any(run_dir.glob("fold-*")) or any((run_dir / name).exists() for name in ("state.pt", "model.safetensors"))
+    return begun and all((run_dir / name).exists() for name in ("config.yaml", "manifest.json"))
 
 
-def _model_names(config: TrainerConfig) -> tuple[str, ...]:
+def _model_names(config: TrainerConfig | PretrainWav2Vec2Config) -> tuple[str, ...]:
     """The models that this trainer knows."""
     kind: Any = type(config.model).model_fields["name"].annotation
     return tuple(kind.__args__)

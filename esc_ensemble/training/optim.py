@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from esc_ensemble.config import TrainConfig
+from esc_ensemble.config import LoopConfig
 from esc_ensemble.models.base import ParameterGroup
 
 ONECYCLE_START = 1.0 / 25.0
 ONECYCLE_END = 1.0 / 25e4
 
 
-def build_optimizer(groups: Sequence[ParameterGroup], config: TrainConfig) -> tuple[torch.optim.Optimizer, list[float]]:
+def build_optimizer(groups: Sequence[ParameterGroup], config: LoopConfig) -> tuple[torch.optim.Optimizer, list[float]]:
     """AdamW, or SGD with Nesterov momentum; no weight decay on biases, norms and other vectors.
 
     Returns:
@@ -38,7 +38,7 @@ def build_optimizer(groups: Sequence[ParameterGroup], config: TrainConfig) -> tu
     return torch.optim.AdamW(options, fused=True), peaks
 
 
-def learning_rate_factor(config: TrainConfig, step: int, n_steps: int) -> float:
+def learning_rate_factor(config: LoopConfig, step: int, n_steps: int) -> float:
     """Gives the part of the peak learning rate at `step` of `n_steps`: a pure function, so nothing to save.
 
     `onecycle` is the two cosines of torch's OneCycleLR with its default start and end; `cosine` rises in a
@@ -63,7 +63,7 @@ def learning_rate_factor(config: TrainConfig, step: int, n_steps: int) -> float:
 def set_learning_rate(
     optimizer: Any,
     peaks: Sequence[float],
-    config: TrainConfig,
+    config: LoopConfig,
     *,
     step: int,
     steps_per_epoch: int,

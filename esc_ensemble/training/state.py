@@ -15,7 +15,7 @@ from torch import Tensor
 
 from esc_ensemble.errors import ModelFileError
 from esc_ensemble.files import atomic_path
-from esc_ensemble.models.base import AudioClassifier
+from esc_ensemble.models.base import Trainable
 from esc_ensemble.training.optim import AveragedWeights
 
 SCHEMA = 2
@@ -40,7 +40,7 @@ def save_state(
     folder: Path,
     state: TrainingState,
     *,
-    model: AudioClassifier,
+    model: Trainable,
     optimizer: Any,
     average: AveragedWeights,
     accelerator: Accelerator,
@@ -70,7 +70,7 @@ def save_state(
 
 
 def load_state(
-    folder: Path, *, model: AudioClassifier, optimizer: Any, average: AveragedWeights, accelerator: Accelerator
+    folder: Path, *, model: Trainable, optimizer: Any, average: AveragedWeights, accelerator: Accelerator
 ) -> TrainingState:
     """Puts what `save_state` wrote back in place; a fresh state where there is no file.
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esc_ensemble.augment.mixing import mix_features, mix_waveforms, mixed_loss
+from esc_ensemble.augment.mixing import draw_mix, mix_features, mix_waveforms, mixed_loss
 from esc_ensemble.augment.waveform import augment_waveform, random_window
 from esc_ensemble.config import AugmentConfig, MixConfig, TrainConfig
 from esc_ensemble.features.specaugment import bend_bands, spec_augment
-from esc_ensemble.models.base import AudioClassifier
+from esc_ensemble.models.base import AudioClassifier, Trainable
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,39 @@ class TrainingData:
     n_views: int = 1
 
 
-class TrainingStep(nn.Module):
-    """Waveforms (B, T), class probabilities (B, C) and a kind of mix to the loss, by way of all augmentation.
-
-    With `from_features` the step begins behind the front end, with its features (B, ...) in the place of waveforms.
+class Step(nn.Module):
+    """A batch of waveforms (B, T), or of features, to the loss that training makes small.
 
     A module of its own, so that autocast and data-parallel wrappers see one forward pass.
     """
+
+    model: Trainable
+
+    def start_epoch(self, epoch: int, n_epochs: int) -> None:
+        """Is told before each epoch, counted from 0."""
+
+    def draw_mix(self) -> str:
+        """Draws how the clips of one optimiser step are mixed, from torch's default generator on the CPU."""
+        return ""
+
+    def forward(self, inputs: Tensor, targets: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        """Gives the mean loss of a batch, and for how many clips the first choice is right, as scalars.
+
+        Args:
+            inputs: (B, T), or features (B, ...).
+            targets: class probabilities (B, C).
+            kind: what `draw_mix` gave.
+        """
+        raise NotImplementedError
+
+
+class TrainingStep(Step):
+    """Waveforms and class probabilities to the loss of a classifier, by way of all augmentation.
+
+    With `from_features` the step begins behind the front end, with its features (B, ...) in the place of waveforms.
+    """
+
+    model: AudioClassifier
 
     def __init__(
         self,
@@ -63,6 +89,9 @@ class TrainingStep(nn.Module):
         self.label_smoothing = train.label_smoothing
         self.kl = train.loss == "kl"
         self.channels_last = train.channels_last
+
+    def draw_mix(self) -> str:
+        return draw_mix(self.mix)
 
     def forward(self, inputs: Tensor, targets: Tensor, kind: str) -> tuple[Tensor, Tensor]:
         model, mix = self.model, self.mix
