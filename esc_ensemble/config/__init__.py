@@ -10,7 +10,13 @@ from esc_ensemble.config.blend import BlendConfig
 from esc_ensemble.config.data import DataConfig
 from esc_ensemble.config.frontend import FrontendConfig, PcenConfig
 from esc_ensemble.config.models import BackboneConfig, BcResNetConfig, SpecCnnConfig, bc_resnet_bands, fits_bc_resnet
-from esc_ensemble.config.pretraining import POSITION_GROUPS, MaskedModelConfig, MaskingConfig, PretrainWav2Vec2Config
+from esc_ensemble.config.pretraining import (
+    POSITION_GROUPS,
+    MaskedModelConfig,
+    MaskedTrainConfig,
+    MaskingConfig,
+    PretrainWav2Vec2Config,
+)
 from esc_ensemble.config.trainers import (
     AMixConfig,
     AProFrontendConfig,
@@ -46,6 +52,7 @@ __all__ = [
     "FrontendConfig",
     "LoopConfig",
     "MaskedModelConfig",
+    "MaskedTrainConfig",
     "MaskingConfig",
     "MixConfig",
     "PcenConfig",

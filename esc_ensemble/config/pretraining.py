@@ -28,7 +28,9 @@ class MaskedTrainConfig(LoopConfig):
 
     epochs: Positive = 100
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
-    """Peak learning rate."""
+    """Peak learning rate of the blocks."""
+    encoder_rate: Annotated[float, Field(gt=0.0)] = 0.2
+    """Rate of convolutions and codebooks as a part of it: at all of it targets turn to noise before guesses begin."""
     schedule: Literal["onecycle", "cosine", "plateau", "constant"] = "cosine"
     warmup: Share = 0.1
     ema_decay: Share = 0.0
@@ -74,13 +76,15 @@ class MaskedModelConfig(Settings):
 class MaskingConfig(Settings):
     """What is hidden, and what it is told from."""
 
-    share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.65
-    """Hidden frames at most; spans overlap, so about half are with the default."""
-    span: Annotated[int, Field(ge=1)] = 10
-    """Frames hidden at a stretch, of 20 ms each."""
+    share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.4
+    """Hidden frames at most, since spans overlap; 0.65 for speech."""
+    span: Annotated[int, Field(ge=1)] = 4
+    """Frames hidden at a stretch, of 20 ms each; 10 for speech."""
     negatives: Positive = 50
     """Other hidden frames of the same clip, among whose targets the right one is to be found."""
-    temperatures: tuple[float, float] = (2.0, 0.5)
+    other_negatives: Annotated[int, Field(ge=0)] = 50
+    """Hidden frames of other clips beside them; 0 as for speech, whose clips are less alike in themselves."""
+    temperatures: tuple[float, float] = (1.0, 0.5)
     """Of the choice of codewords, in the first epoch and the last."""
     diversity: Annotated[float, Field(ge=0.0)] = 0.1
     """Weight of the loss that wants all codewords used."""

@@ -1,7 +1,7 @@
-"""wav2vec 2.0 as it is pretrained without labels: hidden frames are told from others of the same clip (Baevski 2020).
+"""wav2vec 2.0 as it is pretrained without labels: hidden frames are told from other hidden frames (Baevski 2020).
 
-The network is transformers' own. Its loss is computed here from similarities of all frames of a clip with each other,
-a matrix product, where transformers gathers every negative on its own; a test holds the two equal.
+The network is transformers' own. Its loss is computed here from similarities of hidden frames with all others, a matrix
+product, where transformers gathers every negative on its own; a test holds the two equal.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esc_ensemble.config import POSITION_GROUPS, MaskedModelConfig, MaskingConfig
+from esc_ensemble.config import POSITION_GROUPS, LoopConfig, MaskedModelConfig, MaskedTrainConfig, MaskingConfig
 from esc_ensemble.errors import ConfigError
 from esc_ensemble.files import write_json
 from esc_ensemble.models.backbones import Backbone, build_masked, load_masked_weights, read_backbone
-from esc_ensemble.models.base import Trainable
+from esc_ensemble.models.base import ParameterGroup, Trainable
 from esc_ensemble.models.wave_backbone import normalize_waveform
 from esc_ensemble.models.weights import save_weights
 
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
 """Kernels and strides of wav2vec2's encoder: a frame each 20 ms at 16 kHz."""
+MAKES_TARGETS = ("feature_extractor.", "feature_projection.layer_norm.", "quantizer.", "project_q.")
+"""Parts of the network, in transformers' names, on the way from waveforms to targets."""
 SAME = 1.0 - 1e-6
 """Cosine from which on two targets are the same codewords."""
 
@@ -64,6 +66,18 @@ class MaskedWav2Vec2(Trainable):
         elif self.checkpointing:
             self.network.gradient_checkpointing_disable()
 
+    def parameter_groups(self, train: LoopConfig) -> list[ParameterGroup]:
+        """What makes the targets is trained slower than what guesses them."""
+        assert isinstance(train, MaskedTrainConfig)
+        named = dict(self.network.named_parameters())
+        slow = [name for name in named if any(part in name for part in MAKES_TARGETS)]
+        return [
+            ParameterGroup("blocks", [named[name] for name in named if name not in slow], train.learning_rate),
+            ParameterGroup(
+                "convolutions, codebooks", [named[name] for name in slow], train.learning_rate * train.encoder_rate
+            ),
+        ]
+
     def n_frames(self, n_samples: int) -> int:
         """Number of frames L of T samples."""
         for kernel, stride in zip(self.network.config.conv_kernel, self.network.config.conv_stride, strict=True):
@@ -71,35 +85,41 @@ class MaskedWav2Vec2(Trainable):
         return n_samples
 
     def forward(self, waveform: Tensor, hidden: Tensor, negatives: Tensor) -> MaskedOutput:
-        """Judges the guesses at hidden frames (B, L); `negatives` (B, L, K) are places in the same clip."""
+        """Judges the guesses at the M frames marked in `hidden` (B, L), by `negatives` (M, K), places in B · L."""
         if self.normalize:
             whole = torch.full((len(waveform),), waveform.shape[1], device=waveform.device)
             waveform = normalize_waveform(waveform, whole)
         output = self.network(waveform, mask_time_indices=hidden)
-        n_codewords = self.network.config.num_codevectors_per_group * self.network.config.num_codevector_groups
+        config = self.network.config
+        n_codewords = config.num_codevectors_per_group * config.num_codevector_groups
         with torch.autocast(device_type=waveform.device.type, enabled=False):
-            guess = F.normalize(output.projected_states.float(), dim=-1)  # (B, L, D)
-            target = F.normalize(output.projected_quantized_states.float(), dim=-1)
-            logits = contrastive_logits(guess, target, negatives) / self.network.config.contrastive_logits_temperature
-            chosen = logits[hidden]  # (B, L, 1 + K) -> (hidden frames, 1 + K)
-            right = torch.zeros(len(chosen), dtype=torch.int64, device=chosen.device)
+            guess, target = output.projected_states.float(), output.projected_quantized_states.float()  # (B, L, D) each
+            logits = contrastive_logits(guess, target, hidden, negatives) / config.contrastive_logits_temperature
+            right = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
             return MaskedOutput(
-                contrast=F.cross_entropy(chosen, right),
+                contrast=F.cross_entropy(logits, right),
                 diversity=1.0 - output.codevector_perplexity.float() / n_codewords,
-                top1=(chosen.argmax(dim=1) == 0).float().mean(),
+                top1=(logits.argmax(dim=1) == 0).float().mean(),
             )
 
 
-def contrastive_logits(guess: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
-    """Cosines (B, L, 1 + K) of each guess (B, L, D) with its own target, then with those at `negatives` (B, L, K).
+def contrastive_logits(guess: Tensor, target: Tensor, hidden: Tensor, negatives: Tensor) -> Tensor:
+    """Cosines (M, 1 + K) of guesses with their own targets, then with those at `negatives`.
 
     A negative of the very same codewords is out of question: its cosine is -inf.
+
+    Args:
+        guess: (B, L, D).
+        target: (B, L, D).
+        hidden: which M frames are judged, (B, L) bool.
+        negatives: places in the B · L frames, (M, K).
     """
-    cosines = guess @ target.mT  # (B, L, L)
-    own = cosines.diagonal(dim1=1, dim2=2)[..., None]  # (B, L, 1)
-    same = (target @ target.mT).gather(2, negatives) > SAME
-    others = cosines.gather(2, negatives).masked_fill(same, -torch.inf)
-    return torch.cat([own, others], dim=2)
+    targets = F.normalize(target, dim=-1).flatten(0, 1)  # (B, L, D) -> (B · L, D)
+    guesses = F.normalize(guess, dim=-1)[hidden]  # (M, D)
+    own = targets[hidden.flatten()]  # (M, D)
+    same = (own @ targets.T).gather(1, negatives) > SAME
+    others = (guesses @ targets.T).gather(1, negatives).masked_fill(same, -torch.inf)
+    return torch.cat([(guesses * own).sum(dim=1, keepdim=True), others], dim=1)
 
 
 def draw_hidden(n_clips: int, n_frames: int, masking: MaskingConfig) -> Tensor:
@@ -120,19 +140,33 @@ def draw_hidden(n_clips: int, n_frames: int, masking: MaskingConfig) -> Tensor:
     return torch.zeros(n_clips, n_frames, dtype=torch.bool).scatter_(1, places, True)
 
 
-def draw_negatives(hidden: Tensor, n_negatives: int) -> Tensor:
-    """Draws for each hidden frame other hidden frames of its clip, all equally likely: (B, L) -> (B, L, K).
+def draw_negatives(hidden: Tensor, masking: MaskingConfig) -> Tensor:
+    """Draws for each hidden frame other hidden frames of its clip, then some of other clips, from torch's generator.
 
-    What stands at frames that are not hidden has no meaning.
+    Args:
+        hidden: (B, L) bool, of which M are true.
+        masking: how many of each.
+
+    Returns:
+        Places in the B · L frames, (M, K).
     """
     n_clips, n_frames = hidden.shape
     order = hidden.int().argsort(dim=1, descending=True, stable=True)  # hidden frames first, in their order
     n_hidden = hidden.sum(dim=1)
-    rank = hidden.cumsum(dim=1) - 1  # a hidden frame's place in `order`
-    others = (n_hidden - 1)[:, None, None]
-    drawn = (torch.rand(n_clips, n_frames, n_negatives) * others).long().clamp(max=others - 1)
-    drawn = drawn + (drawn >= rank[:, :, None])  # leaves out the frame itself
-    return order[:, :, None].expand(-1, -1, n_negatives).gather(1, drawn.clamp(max=n_frames - 1))
+    clip = torch.arange(n_clips)[:, None].expand_as(hidden)[hidden][:, None]  # (M, 1)
+    rank = (hidden.cumsum(dim=1) - 1)[hidden][:, None]  # of the frame itself in `order`
+    drawn = _below((n_hidden[clip] - 1).expand(-1, masking.negatives))
+    drawn = drawn + (drawn >= rank)  # leaves out the frame itself
+    negatives = clip * n_frames + order[clip, drawn]
+    if n_clips == 1 or not masking.other_negatives:
+        return negatives
+    other = (clip + 1 + _below(torch.full((len(clip), masking.other_negatives), n_clips - 1))) % n_clips
+    return torch.cat([negatives, other * n_frames + order[other, _below(n_hidden[other])]], dim=1)
+
+
+def _below(bounds: Tensor) -> Tensor:
+    """Draws whole numbers from 0 up to but without each of the bounds, all equally likely."""
+    return (torch.rand(bounds.shape) * bounds).long().clamp(max=bounds - 1)
 
 
 def describe_masked(model: MaskedModelConfig, masking: MaskingConfig, sample_rate: int, normalize: bool) -> Backbone:
@@ -173,7 +207,7 @@ def describe_masked(model: MaskedModelConfig, masking: MaskingConfig, sample_rat
         "num_codevectors_per_group": model.codewords,
         "codevector_dim": model.code_size,
         "proj_codevector_dim": model.code_size,
-        "num_negatives": masking.negatives,
+        "num_negatives": masking.negatives + masking.other_negatives,
         "diversity_loss_weight": masking.diversity,
     }
     return Backbone(architecture, normalize=normalize, sample_rate=sample_rate)

@@ -36,7 +36,7 @@ class MaskedStep(Step):
     def forward(self, inputs: Tensor, targets: Tensor, kind: str) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         waveform = random_window(augment_waveform(inputs, self.augment, self.model.sample_rate), self.n_window)
         hidden = draw_hidden(len(waveform), self.model.n_frames(waveform.shape[1]), self.masking)
-        negatives = draw_negatives(hidden, self.masking.negatives)
+        negatives = draw_negatives(hidden, self.masking)
         output = self.model(waveform, hidden.to(waveform.device), negatives.to(waveform.device))
         loss = output.contrast + self.masking.diversity * output.diversity
         return loss, torch.as_tensor(output.top1.detach() * len(waveform))

@@ -269,7 +269,7 @@ def _codewords_in_use(model: MaskedWav2Vec2, cache: WaveformCache, config: Pretr
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         hidden = draw_hidden(len(waveform), model.n_frames(waveform.shape[1]), config.masking)
-        used = 1.0 - float(model(waveform, hidden, draw_negatives(hidden, config.masking.negatives)).diversity)
+        used = 1.0 - float(model(waveform, hidden, draw_negatives(hidden, config.masking)).diversity)
     if used < COLLAPSED:
         say(
             f"Warning: {used:.1%} of the codewords are in use, so frames can hardly be told apart. Pretrain longer, on "

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel, Wav2Vec2ForPreTraining
-from transformers.models.wav2vec2.modeling_wav2vec2 import _sample_negative_indices
 
 from esc_ensemble.config import MaskedModelConfig, MaskingConfig
 from esc_ensemble.errors import ConfigError
@@ -38,17 +37,19 @@ def model() -> MaskedWav2Vec2:
     return build_masked_model(SMALL, describe_masked(SMALL, MASKING, 16000, True)).eval()
 
 
-def test_the_loss_is_transformers_own(model: MaskedWav2Vec2) -> None:
+@pytest.mark.parametrize("other_negatives", [0, 5])
+def test_the_loss_is_transformers_own(model: MaskedWav2Vec2, other_negatives: int) -> None:
     torch.manual_seed(1)
     waveform = torch.randn(3, 16000)
-    hidden = draw_hidden(3, model.n_frames(16000), MASKING)
-    np.random.seed(0)
-    places = _sample_negative_indices(tuple(hidden.shape), 7, hidden.numpy())
+    masking = MASKING.model_copy(update={"other_negatives": other_negatives})
+    hidden = draw_hidden(3, model.n_frames(16000), masking)
+    negatives = draw_negatives(hidden, masking)
+    places = torch.zeros((*hidden.shape, negatives.shape[1]), dtype=torch.int64)
+    places[hidden] = negatives
     normalized = (waveform - waveform.mean(1, keepdim=True)) / waveform.std(1, keepdim=True, correction=0)
     with torch.no_grad():
-        theirs = model.network(normalized, mask_time_indices=hidden, sampled_negative_indices=torch.from_numpy(places))
-        inside = torch.from_numpy(places).long() - (torch.arange(3) * hidden.shape[1])[:, None, None]
-        ours = model(waveform, hidden, inside.clamp(min=0))
+        theirs = model.network(normalized, mask_time_indices=hidden, sampled_negative_indices=places)
+        ours = model(waveform, hidden, negatives)
     n_hidden = hidden.sum()
     assert float(ours.contrast) == pytest.approx(float(theirs.contrastive_loss / n_hidden), rel=1e-5)
     assert float(ours.diversity) == pytest.approx(float(theirs.diversity_loss / n_hidden), rel=1e-5)
@@ -59,7 +60,7 @@ def test_hidden_frames_come_in_spans_and_negatives_are_other_hidden_frames(
     n_frames: int, span: int, share: float, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    masking = MaskingConfig(span=span, share=share, negatives=3)
+    masking = MaskingConfig(span=span, share=share, negatives=3, other_negatives=2)
     try:
         hidden = draw_hidden(4, n_frames, masking)
     except ConfigError:
@@ -69,26 +70,29 @@ def test_hidden_frames_come_in_spans_and_negatives_are_other_hidden_frames(
     for row in hidden.tolist():
         runs = "".join("x" if here else " " for here in row).split()
         assert runs and all(len(run) >= span for run in runs)
-    negatives = draw_negatives(hidden, 3)
-    for clip, frame in hidden.nonzero().tolist():
-        chosen = negatives[clip, frame]
-        assert hidden[clip, chosen].all()
-        assert (chosen != frame).all()
+    negatives = draw_negatives(hidden, masking)
+    assert negatives.shape == (int(hidden.sum()), 3 + 2)
+    for (clip, frame), chosen in zip(hidden.nonzero().tolist(), negatives, strict=True):
+        assert hidden.flatten()[chosen].all()
+        assert (chosen != clip * n_frames + frame).all()
+        assert (chosen // n_frames == clip).tolist() == [True] * 3 + [False] * 2
 
 
 def test_negatives_are_drawn_alike() -> None:
     torch.manual_seed(0)
-    hidden = torch.tensor([[True, False, True, True, True]])
-    counts = torch.bincount(draw_negatives(hidden, 9000)[0, 2], minlength=5) / 9000
-    np.testing.assert_allclose(counts, [1 / 3, 0, 0, 1 / 3, 1 / 3], atol=0.02)
+    hidden = torch.tensor([[True, False, True, True, True], [False, True, False, False, True], [True] * 5])
+    drawn = draw_negatives(hidden, MaskingConfig(negatives=9000, other_negatives=9000))[1]  # of frame 2 of clip 0
+    own, others = (torch.bincount(part, minlength=15) / 9000 for part in drawn.split(9000))
+    np.testing.assert_allclose(own, [1 / 3, 0, 0, 1 / 3, 1 / 3, *[0] * 10], atol=0.02)
+    np.testing.assert_allclose(others, [*[0] * 6, 1 / 4, 0, 0, 1 / 4, *[1 / 10] * 5], atol=0.02)
 
 
 def test_a_negative_of_the_same_codewords_is_out_of_question() -> None:
-    guess = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
-    target = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
-    logits = contrastive_logits(guess, target, torch.tensor([[[1, 2], [0, 2], [0, 1]]]))
-    expected = [[1.0, 0.0, -np.inf], [1.0, 0.0, 0.0], [1.0, -np.inf, 0.0]]
-    assert logits[0].tolist() == expected
+    guess = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [3.0, 4.0]]])
+    target = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [9.0, 9.0]]])
+    hidden = torch.tensor([[True, True], [True, False]])
+    logits = contrastive_logits(guess, target, hidden, torch.tensor([[1, 2], [0, 2], [1, 0]]))
+    assert logits.tolist() == [[1.0, 0.0, -np.inf], [1.0, 0.0, 0.0], [1.0, 0.0, -np.inf]]
 
 
 def test_what_is_hidden_is_not_heard(model: MaskedWav2Vec2) -> None:
@@ -141,15 +145,15 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_clip_without_room_for_spans_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"masking\.span 10 does not fit into the 9 frames"):
-        draw_hidden(2, 9, MaskingConfig())
+    with pytest.raises(ConfigError, match=r"masking\.span 4 does not fit into the 3 frames"):
+        draw_hidden(2, 3, MaskingConfig())
 
 
 def test_checkpointing_changes_no_gradient(model: MaskedWav2Vec2) -> None:
     torch.manual_seed(0)
     waveform = torch.randn(2, 16000)
     hidden = draw_hidden(2, model.n_frames(16000), MASKING)
-    negatives = draw_negatives(hidden, 7)
+    negatives = draw_negatives(hidden, MASKING)
     model.train()
     grads = []
     for wanted in (False, True):
