@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from esc_ensemble.memory import free_unused, is_out_of_memory
+from esc_ensemble.progress import progress, stay_silent
 
 INT16_SCALE = 1.0 / 32768.0
 
@@ -62,6 +64,7 @@ def predict_logits(
     device: torch.device,
     window_seconds: float = 0.0,
     batch_size: int = 16,
+    title: str = "",
 ) -> np.ndarray:
     """Computes logits (S, N, C) float32 of the clips in `index`, in full precision.
 
@@ -75,24 +78,28 @@ def predict_logits(
         device: where the model is.
         window_seconds: length of the stretch in the middle that each shift hears; 0 hears all.
         batch_size: clips at a time; each makes S waveforms. Halved where the memory runs out.
+        title: for the progress display, which only shows where it takes long; none where empty.
     """
     model.eval()
     logits = np.empty((len(shift_seconds), len(index), n_classes), dtype=np.float32)
     start = 0
-    while start < len(index):
-        waveforms = read_batch(index[start : start + batch_size])
-        try:
-            part = _all_shifts(model, to_waveform(waveforms, device), shift_seconds, sample_rate, window_seconds)
-        except RuntimeError as error:
-            if batch_size == 1 or not is_out_of_memory(error):
-                raise
-            batch_size = max(1, len(waveforms) // 2)
-            part = None
-        if part is None:
-            free_unused(device)
-            continue
-        logits[:, start : start + len(waveforms)] = part
-        start += len(waveforms)
+    display = progress(title, len(index), in_passing=True) if title else nullcontext(stay_silent)
+    with display as advance:
+        while start < len(index):
+            waveforms = read_batch(index[start : start + batch_size])
+            try:
+                part = _all_shifts(model, to_waveform(waveforms, device), shift_seconds, sample_rate, window_seconds)
+            except RuntimeError as error:
+                if batch_size == 1 or not is_out_of_memory(error):
+                    raise
+                batch_size = max(1, len(waveforms) // 2)
+                part = None
+            if part is None:
+                free_unused(device)
+                continue
+            logits[:, start : start + len(waveforms)] = part
+            start += len(waveforms)
+            advance(len(waveforms))
     return logits
 
 

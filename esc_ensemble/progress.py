@@ -26,13 +26,19 @@ class Advance(Protocol):
     def __call__(self, n: int = 1, note: str = "") -> None: ...
 
 
+def stay_silent(n: int = 1, note: str = "") -> None:
+    """An `Advance` that shows nothing."""
+
+
 def say(message: str) -> None:
     """Prints one line of news to stderr; stdout stays free for results."""
     print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def progress(description: str, total: int, unit: str = "clips", done: int = 0) -> Iterator[Advance]:
+def progress(
+    description: str, total: int, unit: str = "clips", done: int = 0, *, in_passing: bool = False
+) -> Iterator[Advance]:
     """Shows how far work has come, its speed and the time left.
 
     Args:
@@ -40,19 +46,20 @@ def progress(description: str, total: int, unit: str = "clips", done: int = 0) -
         total: how many units there are.
         unit: what is counted.
         done: how many were finished before (a resumed run).
+        in_passing: leave no trace of work that takes but a moment.
 
     Yields:
         A function to call after each piece of work.
     """
     if sys.stderr.isatty() and not _Style.lines:
-        with _bar(description, total, unit, done) as advance:
+        with _bar(description, total, unit, done, in_passing=in_passing) as advance:
             yield advance
     else:
-        yield _lines(description, total, unit, done)
+        yield _lines(description, total, unit, done, in_passing=in_passing)
 
 
 @contextmanager
-def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Advance]:
+def _bar(description: str, total: int, unit: str, done: int, *, in_passing: bool) -> Iterator[Advance]:
     from rich.console import Console  # noqa: PLC0415 - a fifth of a second that plain output never needs
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
@@ -64,7 +71,7 @@ def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Advance
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=in_passing) as bar:
         task = bar.add_task(description, total=total, completed=done, note="")
 
         def advance(n: int = 1, note: str = "") -> None:
@@ -73,7 +80,7 @@ def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Advance
         yield advance
 
 
-def _lines(description: str, total: int, unit: str, done: int) -> Advance:
+def _lines(description: str, total: int, unit: str, done: int, *, in_passing: bool) -> Advance:
     start = last = time.monotonic()
     first, count = done, done
 
@@ -81,7 +88,7 @@ def _lines(description: str, total: int, unit: str, done: int) -> Advance:
         nonlocal last, count
         count += n
         now = time.monotonic()
-        if count < total and now - last < LINE_EVERY_SECONDS:
+        if now - last < LINE_EVERY_SECONDS and (count < total or (in_passing and last == start)):
             return
         last = now
         rate = (count - first) / max(now - start, 1e-9)

@@ -15,6 +15,8 @@ from tests.tiny import BACKBONE
 def make_backbone(family: str, **over: Any) -> Any:
     """A small network of a family with random weights, as transformers builds it."""
     torch.manual_seed(0)
+    if family == "sew":  # which has a convolution more between any two
+        over = {"conv_dim": [16] * 13} | over
     return AutoModel.from_config(AutoConfig.for_model(family, **BACKBONE | over)).eval()
 
 

@@ -25,8 +25,13 @@ from esc_ensemble.errors import EscError, ModelFileError
 from esc_ensemble.models.bundles import BUNDLE_PREFIX, bundle_file, bundle_weights, describe_bundle
 from esc_ensemble.progress import say
 
-FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
+FAMILIES = (
+    *("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio"),
+    *("sew", "wav2vec2-conformer"),
+)
 """Values of `model_type` whose models have a convolutional encoder, a projection, and a stack of blocks."""
+EAGER = ("wavlm", "wav2vec2-conformer", "sew")
+"""Families whose attention has to be asked to be plain: WavLM has no other, the others export no other."""
 NEVER_TRAINED = ("masked_spec_embed",)
 """Weights that only pretraining uses: checkpoints may lack them."""
 WEIGHT_FILES = (
@@ -160,6 +165,7 @@ def build_masked(backbone: Backbone) -> nn.Module:
 
 
 def _build(backbone: Backbone, kind: Callable[[Any], nn.Module], over: dict[str, Any]) -> nn.Module:
+    from huggingface_hub.errors import StrictDataclassError  # noqa: PLC0415
     from transformers import AutoConfig  # noqa: PLC0415
 
     values = dict(backbone.architecture)
@@ -169,11 +175,11 @@ def _build(backbone: Backbone, kind: Callable[[Any], nn.Module], over: dict[str,
         "mask_feature_prob": 0.0,
         "attention_dropout": 0.0,  # with it a CPU has no fused attention
     }
-    if family == "wavlm":
-        quiet["attn_implementation"] = "eager"  # the only one it has; asked for so that exports are not refused
+    if family in EAGER:
+        quiet["attn_implementation"] = "eager"
     try:
         return kind(AutoConfig.for_model(family, **values | quiet | over))
-    except (TypeError, ValueError, RuntimeError, AttributeError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, RuntimeError, AttributeError, ZeroDivisionError, StrictDataclassError) as error:
         raise ModelFileError(f"The backbone cannot be built from its description: {error}") from error
 
 
@@ -276,6 +282,8 @@ def _checkpoint_weights(source: str, kind: Any = None) -> dict[str, Tensor]:
 @contextmanager
 def _told(source: str) -> Iterator[None]:
     """Turns what can go wrong with other people's files and networks into one message."""
+    from huggingface_hub.errors import StrictDataclassError  # noqa: PLC0415
+
     name = source if source.count("/") == 1 and not Path(source).exists() else EXAMPLE
     try:
         with _quiet():
@@ -284,8 +292,9 @@ def _told(source: str) -> Iterator[None]:
         raise
     except (SafetensorError, UnpicklingError, EOFError) as error:
         raise ModelFileError(f"The weights of {source} are damaged ({error}). Copy or download them again.") from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
+        said = str((isinstance(error, StrictDataclassError) and error.__cause__) or error).strip()
+        first = said.splitlines()[0] if said else type(error).__name__
         raise ModelFileError(
             f"No backbone could be read from {source}: {first}\n{HOW_TO_GET.format(name=name)}"
         ) from error

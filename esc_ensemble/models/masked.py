@@ -19,7 +19,7 @@ from esc_ensemble.errors import ConfigError
 from esc_ensemble.files import write_json
 from esc_ensemble.models.backbones import Backbone, build_masked, load_masked_weights, read_backbone
 from esc_ensemble.models.base import ParameterGroup, Trainable
-from esc_ensemble.models.wave_backbone import normalize_waveform
+from esc_ensemble.models.frozen_trunk import normalize_waveform
 from esc_ensemble.models.weights import save_weights
 
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))

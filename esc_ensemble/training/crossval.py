@@ -220,6 +220,7 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
             device=trainer.accelerator.device,
             window_seconds=config.data.window_seconds,
             batch_size=model.clips_at_once,
+            title=f"{trainer.run_dir.name} fold {split.fold}: logits",
         )
         return LogitsPart(catalog.clip_ids[index], catalog.labels[index], logits, catalog.sources[index])
 

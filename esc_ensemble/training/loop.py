@@ -28,7 +28,7 @@ from esc_ensemble.memory import free_unused, is_out_of_memory
 from esc_ensemble.metrics import log_loss, softmax, top_k_accuracy
 from esc_ensemble.models.base import AudioClassifier, ParameterGroup, Trainable
 from esc_ensemble.predict import predict_logits, to_waveform
-from esc_ensemble.progress import progress, say
+from esc_ensemble.progress import progress, say, stay_silent
 from esc_ensemble.training.optim import AveragedWeights, build_optimizer, set_learning_rate
 from esc_ensemble.training.state import TrainingState, load_state, save_state
 from esc_ensemble.training.step import Step, TrainingData, TrainingStep
@@ -102,7 +102,7 @@ def fit(
     if len(groups) > 1 and accelerator.is_main_process and state.epoch < train.epochs:
         say(f"{title} trains {_describe(groups, model)}")
     display = progress(title, train.epochs, "epochs", done=state.epoch)
-    with display if accelerator.is_main_process else nullcontext(_stay_silent) as advance:
+    with display if accelerator.is_main_process else nullcontext(stay_silent) as advance:
         while state.epoch < train.epochs and not _out_of_patience(state, train):
             row = _run_epoch(training, state)
             if len(data.selection):
@@ -342,10 +342,6 @@ def _follow_selection(training: _Training, state: TrainingState, row: dict[str, 
 def _out_of_patience(state: TrainingState, train: LoopConfig) -> bool:
     waited = state.epoch - 1 - state.best_epoch
     return bool(train.patience and state.best_epoch >= 0 and waited >= train.patience)
-
-
-def _stay_silent(n: int = 1, note: str = "") -> None:
-    """What the processes beside the main one show."""
 
 
 def _note(row: dict[str, float]) -> str:

@@ -86,6 +86,7 @@ def change_config(folder: Path, **values: Any) -> None:
         (lambda folder: change_config(folder, hidden_size=32), "shape"),
         (lambda folder: change_config(folder, model_type="wavlm"), "lacks"),
         (lambda folder: change_config(folder, num_attention_heads=5), "cannot be built"),
+        (lambda folder: change_config(folder, conv_dim=[16]), "convolutional layers is incorrect"),
         (lambda folder: (folder / "preprocessor_config.json").write_text("["), "preprocessor_config.json"),
     ],
 )

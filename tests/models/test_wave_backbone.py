@@ -15,8 +15,9 @@ from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2FeatureExtract
 from esc_ensemble.config import BackboneConfig, BackboneTrainConfig
 from esc_ensemble.errors import ConfigError
 from esc_ensemble.models.backbones import FAMILIES, Backbone, build_backbone, load_weights, read_backbone
+from esc_ensemble.models.frozen_trunk import normalize_waveform, run_blocks
 from esc_ensemble.models.pooling import FramePool
-from esc_ensemble.models.wave_backbone import WaveBackbone, normalize_waveform, run_blocks
+from esc_ensemble.models.wave_backbone import WaveBackbone
 from tests.backbones import save_backbone, save_base
 
 LARGE: dict[str, Any] = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
@@ -37,7 +38,7 @@ def noise(n_clips: int = 2, n_samples: int = 12000) -> Tensor:
 def all_states(model: WaveBackbone, waveform: Tensor) -> list[Tensor]:
     """Hidden states (B, L, D) of the frozen and of the unfrozen blocks."""
     states = model.frontend(waveform).transpose(2, 3)  # (B, S, D, L) -> (B, S, L, D)
-    outputs = run_blocks(model.blocks, states[:, -1], model._position_bias(states[:, -1]))
+    outputs = run_blocks(model.blocks, states[:, -1], model.positions(states[:, -1]))
     if outputs:
         outputs[-1] = model.layer_norm(outputs[-1])
     return [*states.unbind(1), *outputs]
@@ -48,7 +49,7 @@ def all_states(model: WaveBackbone, waveform: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.inference_mode()
 def test_hidden_states_are_those_of_transformers(family: str, large: bool, unfreeze: int, tmp_path: Path) -> None:
-    if family == "data2vec-audio" and large:
+    if family in ("data2vec-audio", "sew", "wav2vec2-conformer") and large:
         pytest.skip("has one form only")
     source = save_backbone(tmp_path, family, **(LARGE if large else {}))
     model = load(source, unfreeze=unfreeze)
@@ -57,8 +58,23 @@ def test_hidden_states_are_those_of_transformers(family: str, large: bool, unfre
     ours = all_states(model, noise())
     assert len(ours) == len(theirs.hidden_states) == 5
     # The last of the large models stands before their last norm in `hidden_states`, which ours is behind.
-    for own, their in zip(ours, [*theirs.hidden_states[:-1], theirs.last_hidden_state], strict=True):
+    last = theirs.hidden_states[-1] if family == "sew" else theirs.last_hidden_state  # SEW's is spread over all frames
+    for own, their in zip(ours, [*theirs.hidden_states[:-1], last], strict=True):
         torch.testing.assert_close(own, their, rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("squeeze", [2, 3])
+@torch.inference_mode()
+def test_a_sew_whose_features_are_projected_and_squeezed(squeeze: int, tmp_path: Path) -> None:
+    source = save_backbone(tmp_path, "sew", conv_dim=[16] * 12 + [24], squeeze_factor=squeeze)
+    model = load(source)
+    waveform = normalize_waveform(noise(), torch.tensor([12000, 12000]))
+    theirs = AutoModel.from_pretrained(source).eval()(waveform, output_hidden_states=True)
+    for own, their in zip(all_states(model, noise()), theirs.hidden_states, strict=True):
+        torch.testing.assert_close(own, their, rtol=0.0, atol=1e-5)
+    padded = torch.cat([noise(1, 8000), torch.zeros(1, 4000)], dim=1)
+    heard = model.frontend(padded)[0, -1].ne(0.0).any(dim=0).sum()
+    assert heard == model.frontend.feature_extractor(padded[:, :8000]).shape[2] // squeeze
 
 
 @pytest.mark.parametrize(("name", "family"), [("WAV2VEC2_BASE", "wav2vec2"), ("WAVLM_BASE_PLUS", "wavlm")])
