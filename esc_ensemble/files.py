@@ -110,7 +110,7 @@ def cache_lock(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_suffix(".lock"))
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=1)  # folds that only look take their turns without a word
         except Timeout:
             say(f"Another process is writing {path}; waiting for it.")
             lock.acquire()
