@@ -19,6 +19,7 @@ from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.sources import SOURCES_FILE, read_sources
 from esc_ensemble.data.splits import FoldSplit
 from esc_ensemble.errors import ModelFileError
+from esc_ensemble.models.backbones import build_backbone, load_weights
 from esc_ensemble.models.base import AudioClassifier, digest_weights
 from esc_ensemble.models.checkpoint import begin_with, read_spec
 from esc_ensemble.models.registry import ModelSpec, build_model, build_pretrained
@@ -137,10 +138,12 @@ def digest_beginning(trainer: Trainer) -> str:
     if trainer.beginning.init is not None:
         with (trainer.beginning.init / WEIGHTS_FILE).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    if trainer.spec.backbone is None:
+    spec = trainer.spec
+    if spec.backbone is None or not isinstance(spec.model, BackboneConfig):
         return ""
-    model = build_pretrained(trainer.spec)
-    return digest_weights(model.frontend)
+    network = build_backbone(spec.backbone)
+    load_weights(spec.model.source, network)
+    return digest_weights(network)
 
 
 def tell_differences(trainer: Trainer) -> None:
