@@ -204,10 +204,11 @@ def _carry_out(
     judge: Callable[[], dict[str, Any]] = dict,
 ) -> dict[str, Any]:
     """Opens the run's folder, trains unless that was done before, and writes `metrics.json` last of all."""
-    if not accelerator.is_main_process:
-        train()
-        return {}
     folder = run.run_dir
+    if not accelerator.is_main_process:
+        if _finished(folder, check_done) is None:
+            train()
+        return {}
     with folder_lock(folder):
         sources = set(run.catalog.sources.tolist())
         manifest = open_run(
