@@ -28,6 +28,7 @@ from esc_ensemble.data.sources import (
 from esc_ensemble.data.splits import split_all
 from esc_ensemble.errors import ModelFileError, WorkError
 from esc_ensemble.files import folder_lock, write_json
+from esc_ensemble.models.base import digest_weights
 from esc_ensemble.models.checkpoint import check_checkpoint, save_checkpoint
 from esc_ensemble.models.masked import (
     MaskedWav2Vec2,
@@ -159,7 +160,7 @@ def pretrain_wav2vec2_run(
         if accelerator.is_main_process:
             save_backbone(run_dir, model)
 
-    run = _Run(run_dir, config, catalog, left_out, heard, "")
+    run = _Run(run_dir, config, catalog, left_out, heard, digest_weights(model) if config.model.source else "")
     return _carry_out(
         run,
         accelerator,
