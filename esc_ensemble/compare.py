@@ -20,7 +20,7 @@ from esc_ensemble.logits import RunLogits, read_run
 from esc_ensemble.metrics import bootstrap_interval, clip_losses, softmax
 from esc_ensemble.progress import say
 from esc_ensemble.settings import build, merge
-from esc_ensemble.training.crossval import RunOptions, train_run
+from esc_ensemble.training.crossval import RunOptions, check_run, train_run
 from esc_ensemble.training.manifest import check_same_settings
 
 BASE = "base"
@@ -161,10 +161,10 @@ def compare(
         The rows, base first, and what went wrong, a text for each variant that failed.
 
     Raises:
-        ConfigError: the folder holds runs of these names with other settings.
+        ConfigError: the folder holds runs of these names with other settings, or some cannot be trained.
         EscError: the base's training failed, the disk is full, or another process writes to the folder.
     """
-    _refuse_other_settings(folder, variants)
+    _refuse_beforehand(folder, variants, catalog)
     folds = options.folds or catalog.fold_numbers
     rows: list[Variant] = []
     failures: list[str] = []
@@ -199,13 +199,14 @@ def _write(folder: Path, rows: Sequence[Variant]) -> None:
         plot(folder / "compare.png", rows)
 
 
-def _refuse_other_settings(folder: Path, variants: Mapping[str, Sequence[TrainerConfig]]) -> None:
+def _refuse_beforehand(folder: Path, variants: Mapping[str, Sequence[TrainerConfig]], catalog: Catalog) -> None:
     problems = []
     for name, configs in variants.items():
         for config in configs:
             try:
                 check_same_settings(_run_dir(folder, name, config), config)
-            except ConfigError as error:
+                check_run(_run_dir(folder, name, config), config, catalog)
+            except EscError as error:
                 problems.append(f"{name}: {error}")
     if problems:
         raise ConfigError(list_problems("Nothing was trained:", problems))

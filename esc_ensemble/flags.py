@@ -46,8 +46,6 @@ class DataFlags:
     """YAML file of settings; flags win over it."""
     runs: Path = Path("runs")
     """Folder of all runs."""
-    n_folds: int = 0
-    """Make this many folds by source, where the data has none."""
     limit: CountOrAll = 0
     """Take at most this many clips, spread evenly over classes and folds, to try things out; 0 takes all."""
     skip_bad: Flag = False
@@ -69,6 +67,8 @@ class TrainingFlags(DataFlags):
     """Folds to train, such as 1,2; all where not given."""
     esc10: Flag = False
     """Keep only ESC-50's ten classes marked esc10."""
+    n_folds: int = 0
+    """Make this many folds by source, where the data has none."""
     parallel_folds: CountOrAll = 0
     """Folds trained at once; 0 takes one for each CPU thread, and one on a GPU."""
 
@@ -78,5 +78,5 @@ class TrainingFlags(DataFlags):
 class PretrainingFlags(DataFlags):
     """What all commands that pretrain can be told beside their settings."""
 
-    target: Annotated[tuple[Path, ...], Parameter(negative="")] = ()
-    """Data set that the network is meant for: clips of its recordings are left out. May be given several times."""
+    target: Annotated[tuple[Path, ...], Parameter(negative="", consume_multiple=True)] = ()
+    """Data sets that the network is meant for: clips of their recordings are left out."""

@@ -175,6 +175,11 @@ def read_run(run_dir: Path) -> RunLogits:
     """
     paths = sorted(run_dir.glob(f"fold-*/{FILE_NAME}"))
     if not paths:
+        if (run_dir / "sources.json").exists():
+            raise LogitsError(
+                f"{run_dir} is a pretraining, which has no folds. Train first: give it as --init, or a wav2vec2 "
+                "as --model.source to train-b."
+            )
         found = "holds no fold-*/logits.npz" if run_dir.is_dir() else "does not exist"
         raise LogitsError(
             f"Run folder {run_dir} {found}. Train it first: esc-ens train-a --run {run_dir.name} "

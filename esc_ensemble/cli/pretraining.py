@@ -86,7 +86,7 @@ def wav2vec2(
     from esc_ensemble.training.pretraining import pretrain_wav2vec2_run  # noqa: PLC0415
 
     resolved = resolve(PretrainWav2Vec2Config, how.config, settings)
-    catalog = load_recordings(how.data, n_folds=how.n_folds)
+    catalog = load_recordings(how.data)
     _show(how, run, pretrain_wav2vec2_run(how.runs / run, resolved, catalog, _options(how)), "train-b --model.source")
 
 
@@ -95,7 +95,7 @@ def _pretrain(kind: type[Any], run: str, how: PretrainingFlags, settings: Settin
     from esc_ensemble.training.pretraining import pretrain_run  # noqa: PLC0415
 
     resolved = resolve(kind, how.config, settings)
-    catalog = load_catalog(how.data, n_folds=how.n_folds)
+    catalog = load_catalog(how.data, whole=True)
     _show(how, run, pretrain_run(how.runs / run, resolved, catalog, _options(how)), use)
 
 

@@ -58,7 +58,7 @@ class MaskedModelConfig(Settings):
     """Frames that the convolution for positions sees; 128 in published networks."""
     codebooks: Positive = 2
     """Codebooks, one entry of each of which makes a target."""
-    codewords: Positive = 64
+    codewords: Annotated[int, Field(ge=2)] = 64
     """Entries of a codebook; 320 in published networks."""
     code_size: Positive = 128
     """Size of targets and predictions; 256 in base networks."""

@@ -21,7 +21,7 @@ class TrainerConfig(Settings):
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Start of all random numbers; the same seed on the same machine gives the same logits."""
-    init: str = ""
+    init: Annotated[str, OnMachine] = ""
     """Run of `esc-ens pretrain` whose weights to begin with; fresh ones where empty, or for model B its source's."""
     shift_seconds: tuple[float, ...] = (-0.25, -0.1, 0.0, 0.1, 0.25)
     """Cyclic time shifts stored for test-time augmentation, 0 among them; with data.window_seconds each is a crop."""
@@ -37,6 +37,11 @@ class TrainerConfig(Settings):
     """The training."""
     model: Settings
     """The network."""
+
+    @property
+    def model_name(self) -> str:
+        """The model's name in the registry."""
+        return str(self.model.name)  # type: ignore[attr-defined]
 
     def conflicts(self) -> Iterator[str]:
         if 0.0 not in self.shift_seconds or len(set(self.shift_seconds)) != len(self.shift_seconds):

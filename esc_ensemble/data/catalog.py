@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class Catalog:
     class_names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     """One message for each clip left out because it could not be used."""
+    whole: bool = False
+    """Whether all of it is trained on: folds and labels are then no matter of audits."""
 
     @property
     def clip_ids(self) -> npt.NDArray[np.str_]:
@@ -83,7 +85,7 @@ class Catalog:
         return self.class_names[clip.label] if clip.label >= 0 else ""
 
 
-def load_catalog(path: Path, *, esc10: bool = False, n_folds: int = 0) -> Catalog:
+def load_catalog(path: Path, *, esc10: bool = False, n_folds: int = 0, whole: bool = False) -> Catalog:
     """Reads and audits a dataset: ESC-50 folder, UrbanSound8K folder, folder of class folders, or CSV.
 
     `esc_ensemble.data.layouts` documents the four. Labels are re-indexed 0..C-1 in the order of the original
@@ -94,11 +96,12 @@ def load_catalog(path: Path, *, esc10: bool = False, n_folds: int = 0) -> Catalo
         esc10: keep only ESC-50's ten classes marked `esc10`.
         n_folds: folds to make, by source, where the data has none; 0 makes five for a folder of class folders
             and refuses a CSV without folds.
+        whole: all of it is to be trained on: folds are neither needed nor audited.
 
     Raises:
         DataError: everything in the metadata that breaks a rule, listed together.
     """
-    table = read_table(path.expanduser(), esc10=esc10, n_folds=n_folds)
+    table = read_table(path.expanduser(), esc10=esc10, n_folds=n_folds, folds=not whole)
     names, name_problems = _class_names(table.rows)
     index = {name: label for label, name in enumerate(names)}
     clips = tuple(
@@ -106,16 +109,18 @@ def load_catalog(path: Path, *, esc10: bool = False, n_folds: int = 0) -> Catalo
         for row in table.rows
     )
     problems = [*table.problems, *name_problems, *_file_problems(clips)]
-    if clips:
+    if clips and whole:
+        problems += [] if len(names) > 1 else [f"it has {plural(len(names), 'class')}, at least 2 are needed"]
+    elif clips:
         problems += audit_folds(clips, names)
     elif not problems:
         problems = ["it lists no clip"]
     if problems:
         raise DataError(list_problems(f"{table.origin} cannot be used ({plural(len(problems), 'problem')}):", problems))
-    return Catalog(name=table.name, root=table.root, clips=clips, class_names=names)
+    return Catalog(name=table.name, root=table.root, clips=clips, class_names=names, whole=whole)
 
 
-def load_recordings(path: Path, *, n_folds: int = 0) -> Catalog:
+def load_recordings(path: Path) -> Catalog:
     """Reads recordings without labels: a data set, whose classes and folds are forgotten, or any folder of audio.
 
     The source of a file in a folder is read off its name where that tells it, as ESC-50's and UrbanSound8K's do.
@@ -124,12 +129,12 @@ def load_recordings(path: Path, *, n_folds: int = 0) -> Catalog:
         DataError: there is no audio, or a data set's metadata breaks a rule.
     """
     path = path.expanduser()
-    table = read_table(path, esc10=False, n_folds=n_folds) if has_table(path) else read_files(path)
-    clips = tuple(Clip(clip_id=row.clip_id, path=row.path, label=-1, fold=1, source=row.source) for row in table.rows)
-    problems = [*table.problems, *_file_problems(clips)]
+    table = read_table(path, folds=False, classes=False) if has_table(path) else read_files(path)
+    clips = tuple(Clip(clip_id=row.clip_id, path=row.path, label=-1, fold=0, source=row.source) for row in table.rows)
+    problems = [*table.problems, *_file_problems(clips)] if clips else ["it lists no clip"]
     if problems:
         raise DataError(list_problems(f"{table.origin} cannot be used ({plural(len(problems), 'problem')}):", problems))
-    return Catalog(name=table.name, root=table.root, clips=clips, class_names=())
+    return Catalog(name=table.name, root=table.root, clips=clips, class_names=(), whole=True)
 
 
 def audit_folds(clips: Sequence[Clip], class_names: Sequence[str]) -> list[str]:
@@ -145,8 +150,6 @@ def audit_folds(clips: Sequence[Clip], class_names: Sequence[str]) -> list[str]:
         if clip.label >= 0:
             folds_of_class[clip.label].add(clip.fold)
     problems: list[str] = []
-    if not class_names:
-        return problems  # recordings without labels are never held out
     if len(class_names) < 2:
         problems.append(f"it has {plural(len(class_names), 'class')}, at least 2 are needed")
     if len({clip.fold for clip in clips}) < 2:
@@ -222,12 +225,14 @@ def subset(catalog: Catalog, keep: Sequence[int], skipped: Sequence[str]) -> Cat
         DataError: what is left cannot be cross-validated.
     """
     clips = tuple(catalog.clips[index] for index in keep)
-    problems = audit_folds(clips, catalog.class_names) if clips else ["no clip is left"]
+    problems = [] if clips else ["no clip is left"]
+    if clips and not catalog.whole:
+        problems = audit_folds(clips, catalog.class_names)
     if problems:
         raise DataError(
             list_problems(f'"{catalog.name}" cannot be used without its {plural(len(skipped), "bad clip")}:', problems)
         )
-    return Catalog(catalog.name, catalog.root, clips, catalog.class_names, (*catalog.skipped, *skipped))
+    return replace(catalog, clips=clips, skipped=(*catalog.skipped, *skipped))
 
 
 def thin_out(catalog: Catalog, max_clips: int) -> Catalog:

@@ -68,31 +68,32 @@ class Table:
     problems: tuple[str, ...]
 
 
-def read_table(path: Path, *, esc10: bool, n_folds: int) -> Table:
-    """Finds out which layout `path` has and reads it.
+def read_table(path: Path, *, esc10: bool = False, n_folds: int = 0, folds: bool = True, classes: bool = True) -> Table:
+    """Finds out which layout `path` has and reads it; without `folds` or `classes` a table may lack them.
 
     Raises:
         DataError: there is nothing of any layout, or a column or the whole table cannot be read.
     """
     if n_folds < 0 or n_folds == 1:
         raise DataError(f"--n-folds {n_folds} cannot work: give at least 2, or 0 to use the folds of the data.")
+    how = _How(esc10, n_folds, folds, classes)
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the folder or the CSV file of a dataset.")
     if path.is_file():
         if path.suffix.lower() != ".csv":
             raise DataError(f"{path} is not a CSV file. Give a .csv file or the folder of a dataset.")
-        return _read_csv_table(path, path.parent, path.stem, esc10=esc10, n_folds=n_folds)
+        return _read_csv_table(path, path.parent, path.stem, how)
     name = path.resolve().name
     if (path / ESC50_CSV).is_file():
-        return _read_csv_table(path / ESC50_CSV, path, name, esc10=esc10, n_folds=n_folds)
+        return _read_csv_table(path / ESC50_CSV, path, name, how)
     if (path / URBANSOUND_CSV).is_file():
-        return _read_csv_table(path / URBANSOUND_CSV, path, name, esc10=esc10, n_folds=n_folds)
+        return _read_csv_table(path / URBANSOUND_CSV, path, name, how)
     lone_csv = _lone_csv(path)
     if lone_csv is not None:
-        return _read_csv_table(lone_csv, path, name, esc10=esc10, n_folds=n_folds)
+        return _read_csv_table(lone_csv, path, name, how)
     if esc10:
         raise DataError(f"--esc10 chooses a part of ESC-50, but {path / ESC50_CSV} does not exist.")
-    return _read_tree(path, name, n_folds or DEFAULT_N_FOLDS)
+    return _read_tree(path, name, how)
 
 
 def has_table(path: Path) -> bool:
@@ -127,27 +128,37 @@ def _lone_csv(folder: Path) -> Path | None:
     return tables[0] if len(tables) == 1 and beside_audio else None
 
 
-def _read_csv_table(path: Path, root: Path, name: str, *, esc10: bool, n_folds: int) -> Table:
+@dataclass(frozen=True)
+class _How:
+    """What is wanted of a dataset."""
+
+    esc10: bool
+    n_folds: int
+    folds: bool
+    classes: bool
+
+
+def _read_csv_table(path: Path, root: Path, name: str, how: _How) -> Table:
     table = read_csv(path)
     columns = _Columns.find(table)
-    problems = columns.missing(table, esc10=esc10, n_folds=n_folds)
+    problems = columns.missing(table, how)
     if problems:
         raise DataError("\n".join(f"{path} {problem}." for problem in problems))
-    if columns.fold and n_folds:
-        say(f"{path} has folds of its own; --n-folds {n_folds} changes nothing.")
+    if columns.fold and how.n_folds:
+        say(f"{path} has folds of its own; --n-folds {how.n_folds} changes nothing.")
     rows, problems = [], list(table.problems)
     for line, cells in table.rows:
-        if esc10 and cells["esc10"].lower() not in ("true", "1", "yes"):
+        if how.esc10 and cells["esc10"].lower() not in ("true", "1", "yes"):
             continue
-        row, wrong = _read_row(path.parent, columns, cells)
+        row, wrong = _read_row(path.parent, columns, cells, how)
         problems += [f"line {line}: {text}" for text in wrong]
         if row is not None:
             rows.append(row)
     # A column of numbers orders the classes only where it holds nothing else.
     if any(row.class_number is None for row in rows):
         rows = [replace(row, class_number=None) for row in rows]
-    if not columns.fold:
-        rows, fold_problems = _with_folds(rows, n_folds, has_sources=bool(columns.source))
+    if not columns.fold and how.folds:
+        rows, fold_problems = _with_folds(rows, how.n_folds, has_sources=bool(columns.source))
         problems += fold_problems
     return Table(name, root, path, tuple(rows), tuple(problems))
 
@@ -176,23 +187,24 @@ class _Columns:
             source=find_column(table, SOURCE_COLUMNS),
         )
 
-    def missing(self, table: CsvTable, *, esc10: bool, n_folds: int) -> list[str]:
+    def missing(self, table: CsvTable, how: _How) -> list[str]:
         found = f"Found: {', '.join(table.columns)}"
         problems = []
         if not self.file:
             problems.append(f"has no column with the file names ({', '.join(FILE_COLUMNS)}). {found}")
-        if not self.class_name:
+        if not self.class_name and how.classes:
             problems.append(f"has no column with the classes ({', '.join(CLASS_COLUMNS)}). {found}")
-        if not self.fold and not n_folds:
+        if not self.fold and how.folds and not how.n_folds:
             problems.append(f'has no column "fold": {FOLD_ADVICE}. {found}')
-        if esc10 and "esc10" not in table.columns:
+        if how.esc10 and "esc10" not in table.columns:
             problems.append('has no column "esc10", by which --esc10 chooses a part of ESC-50')
         return problems
 
 
-def _read_row(folder: Path, columns: _Columns, cells: dict[str, str]) -> tuple[Row | None, list[str]]:
+def _read_row(folder: Path, columns: _Columns, cells: dict[str, str], how: _How) -> tuple[Row | None, list[str]]:
     clip_id, file = cells[columns.clip_id], cells[columns.file]
-    class_name = cells[columns.class_name]
+    class_name = cells[columns.class_name] if columns.class_name else ""
+    class_number = whole_number(cells[columns.class_number]) if columns.class_number else None
     fold = whole_number(cells[columns.fold]) if columns.fold else NO_FOLD
     problems = []
     if not file or not clip_id:
@@ -201,7 +213,7 @@ def _read_row(folder: Path, columns: _Columns, cells: dict[str, str]) -> tuple[R
         problems.append(
             f'"{file}" is of a kind that cannot be decoded; convert it to one of {" ".join(AUDIO_SUFFIXES)}'
         )
-    if not class_name:
+    if not class_name and how.classes:
         problems.append(f'no class in column "{columns.class_name}"')
     if fold is None or (columns.fold and fold < 0):
         problems.append(f'fold "{cells[columns.fold]}" is not a whole number from 0 up')
@@ -209,7 +221,7 @@ def _read_row(folder: Path, columns: _Columns, cells: dict[str, str]) -> tuple[R
         return None, problems
     source = (cells[columns.source] if columns.source else "") or clip_id
     path = _locate(folder, file, fold)
-    return Row(clip_id, path, class_name, whole_number(cells[columns.class_number]), fold, source), []
+    return Row(clip_id, path, class_name, class_number, fold, source), []
 
 
 def _locate(folder: Path, file: str, fold: int) -> Path:
@@ -231,7 +243,7 @@ def _locate(folder: Path, file: str, fold: int) -> Path:
     return places[0]
 
 
-def _read_tree(root: Path, name: str, n_folds: int) -> Table:
+def _read_tree(root: Path, name: str, how: _How) -> Table:
     rows, problems = [], []
     class_folders = [folder for folder in _visible(root) if folder.is_dir()]
     for folder in class_folders:
@@ -255,7 +267,9 @@ def _read_tree(root: Path, name: str, n_folds: int) -> Table:
             f"{root} is not a dataset: it has no {ESC50_CSV}, no {URBANSOUND_CSV}, no single CSV beside "
             f"audio files and no sub-folders of {' '.join(AUDIO_SUFFIXES)} files, one a class."
         )
-    folded, fold_problems = _with_folds(rows, n_folds, has_sources=False)
+    if not how.folds:
+        return Table(name, root, root, tuple(rows), tuple(problems))
+    folded, fold_problems = _with_folds(rows, how.n_folds or DEFAULT_N_FOLDS, has_sources=False)
     return Table(name, root, root, tuple(folded), (*problems, *fold_problems))
 
 
@@ -290,10 +304,12 @@ def _with_sources_from_names(rows: Sequence[Row], n_folds: int) -> list[Row]:
 
 
 def _source_in_name(stem: str) -> str:
-    for pattern in SOURCE_IN_NAME:
-        if match := pattern.match(stem):
-            return match[1]
-    return CUT_MARKER.sub("", stem)
+    return number_in_name(stem) or CUT_MARKER.sub("", stem)
+
+
+def number_in_name(stem: str) -> str:
+    """Freesound's number in a file name of ESC-50's or UrbanSound8K's kind; empty where there is none."""
+    return next((match[1] for pattern in SOURCE_IN_NAME if (match := pattern.match(stem))), "")
 
 
 def _is_audio(file: Path) -> bool:

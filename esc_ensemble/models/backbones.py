@@ -239,11 +239,18 @@ def _place(source: str) -> str:
     """The source as transformers wants it. A path that is not there is told at once, and not asked of the hub."""
     path = Path(source).expanduser()
     if path.is_dir():
+        if (path / "manifest.json").exists() and not (path / "config.json").exists():  # a run of ours
+            raise ModelFileError(
+                f"{source} is a run, but holds no backbone. A run of `esc-ens pretrain wav2vec2` does once it is "
+                "finished; one of `esc-ens pretrain train-b` is given as --init."
+            )
         return str(path)
     if path.exists():
         raise ModelFileError(f"{source} is a file; --model.source wants the folder that it is in.")
     if source.startswith((".", "~", os.sep)) or source.count("/") != 1:
-        raise ModelFileError(f"{source} does not exist. {HOW_TO_GET.format(name=EXAMPLE)}")
+        beside = Path("runs", source)
+        hint = f" Did you mean {beside}?" if beside.is_dir() else ""
+        raise ModelFileError(f"{source} does not exist.{hint} {HOW_TO_GET.format(name=EXAMPLE)}")
     return source
 
 

@@ -32,11 +32,11 @@ def read_spec(folder: Path) -> ModelSpec:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelFileError(f"{path} does not exist: train this fold first.") from error
+        raise ModelFileError(f"{path} does not exist: train it first.") from error
     except (ValueError, OSError) as error:
-        raise ModelFileError(f"{path} cannot be read: {error}. Train this fold again.") from error
+        raise ModelFileError(f"{path} cannot be read: {error}. Train it again.") from error
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
-        raise ModelFileError(f"{path} has another schema than {SCHEMA}. Train this fold again with this version.")
+        raise ModelFileError(f"{path} has another schema than {SCHEMA}. Train it again with this version.")
     return ModelSpec.from_json(values, str(path))
 
 

@@ -6,6 +6,7 @@ product, where transformers gathers every negative on its own; a test holds the 
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,18 +54,23 @@ class MaskedWav2Vec2(Trainable):
         self.network = network
         self.normalize = normalize
         self.sample_rate = sample_rate
+        self._checkpointing = False
 
     @property
     def checkpointing(self) -> bool:  # type: ignore[override]
         """Whether only the maps between blocks are kept."""
-        return bool(self.network.is_gradient_checkpointing)
+        return self._checkpointing
 
     @checkpointing.setter
     def checkpointing(self, wanted: bool) -> None:
-        if wanted:
-            self.network.gradient_checkpointing_enable({"use_reentrant": False})
-        elif self.checkpointing:
-            self.network.gradient_checkpointing_disable()
+        if wanted != self._checkpointing:
+            with warnings.catch_warnings():  # a later transformers has other names for these
+                warnings.simplefilter("ignore", FutureWarning)
+                if wanted:
+                    self.network.gradient_checkpointing_enable({"use_reentrant": False})
+                else:
+                    self.network.gradient_checkpointing_disable()
+        self._checkpointing = wanted
 
     def parameter_groups(self, train: LoopConfig) -> list[ParameterGroup]:
         """What makes the targets is trained slower than what guesses them."""

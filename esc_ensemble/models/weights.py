@@ -50,6 +50,6 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise ModelFileError(f"{path} does not exist: train this fold first.") from error
+        raise ModelFileError(f"{path} does not exist: train it first.") from error
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is damaged: {error}. Train this fold again.") from error
+        raise ModelFileError(f"{path} is damaged: {error}. Train it again.") from error

@@ -31,6 +31,7 @@ from esc_ensemble.progress import say, use_lines
 from esc_ensemble.settings import check
 from esc_ensemble.training.manifest import open_run, run_hash
 from esc_ensemble.training.trainer import (
+    Beginning,
     Trainer,
     digest_beginning,
     find_beginning,
@@ -78,12 +79,7 @@ def train_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: R
         DataError: clips cannot be decoded, a fold does not exist, a class would have no training clip, or the
             pretrained weights have heard sources of these data.
     """
-    check(config, "The settings")
-    for fold in options.folds:
-        _split(config, catalog, fold)  # refuse before the decoding
-    beginning = find_beginning(run_dir, config, catalog.class_names)
-    if beginning.heard_at:
-        refuse_shared(beginning.heard_at, beginning.heard, catalog)
+    beginning = check_run(run_dir, config, catalog, options.folds)
     n_folds = len(options.folds or catalog.fold_numbers)
     threads = config.train.threads or free_cores()
     n_parallel = min(options.parallel_folds or _room(config, threads), n_folds)
@@ -115,6 +111,23 @@ def train_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: R
             for split in splits:
                 _train_fold(trainer, split)
         return _write_metrics(trainer)
+
+
+def check_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, folds: tuple[int, ...] = ()) -> Beginning:
+    """Refuses before any work what `train_run` could not do with these settings, and finds what it begins with.
+
+    Raises:
+        ConfigError: the settings do not go together, or with the backbone.
+        ModelFileError: a backbone's source or the pretrained run cannot be read.
+        DataError: a fold does not exist, or the pretrained weights have heard sources of these data.
+    """
+    check(config, "The settings")
+    for fold in folds:
+        _split(config, catalog, fold)
+    beginning = find_beginning(run_dir, config, catalog.class_names)
+    if beginning.heard_at:
+        refuse_shared(beginning.heard_at, beginning.heard, catalog)
+    return beginning
 
 
 def _split(config: TrainerConfig, catalog: Catalog, fold: int) -> FoldSplit:

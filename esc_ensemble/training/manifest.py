@@ -18,6 +18,7 @@ from esc_ensemble.settings import build, config_hash, identity, read_yaml, to_ya
 
 SCHEMA = 1
 CROSS_VALIDATION = "cross-validation"
+PRETRAINING = "pretraining"
 N_CLIP_PATHS = 64
 PACKAGES = ("torch", "accelerate", "numpy", "soundfile", "soxr")
 OTHER_NAME = "Choose another name: --run of a run, --out of a comparison (or rename the change), or delete the folder."
@@ -56,7 +57,9 @@ def open_run(
             raise ConfigError(f"{run_dir} was trained on other data ({manifest.get('dataset_path')}). {OTHER_NAME}")
         check_same_settings(run_dir, config)
         if manifest.get("weights", weights) != weights:
-            raise ConfigError(f"{run_dir} began with other pretrained weights than are there now. {OTHER_NAME}")
+            raise ConfigError(
+                f"{run_dir} began with other weights than --init or --model.source gives now. {OTHER_NAME}"
+            )
         return manifest
     manifest = {
         "schema": SCHEMA,
@@ -77,6 +80,12 @@ def open_run(
     write_text(config_path, to_yaml(config))
     write_json(manifest_path, manifest)
     return manifest
+
+
+def is_pretraining(run_dir: Path) -> bool:
+    """Whether a folder is a run of pretraining, finished or not."""
+    path = run_dir / "manifest.json"
+    return path.exists() and _read_manifest(path).get("kind") == PRETRAINING
 
 
 def run_hash(run_dir: Path, config: TrainerConfig | PretrainWav2Vec2Config) -> str:

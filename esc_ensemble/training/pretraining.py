@@ -17,14 +17,7 @@ from esc_ensemble.config import PretrainWav2Vec2Config, TrainerConfig
 from esc_ensemble.cores import free_cores
 from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import Catalog, thin_out
-from esc_ensemble.data.sources import (
-    SOURCES_FILE,
-    LeftOut,
-    leave_out_shared,
-    read_sources,
-    refuse_shared,
-    write_sources,
-)
+from esc_ensemble.data.sources import LeftOut, heard_in, leave_out_shared, refuse_shared, write_sources
 from esc_ensemble.data.splits import split_all
 from esc_ensemble.errors import ModelFileError, WorkError
 from esc_ensemble.files import folder_lock, write_json
@@ -44,12 +37,18 @@ from esc_ensemble.progress import say
 from esc_ensemble.settings import check
 from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import fit
-from esc_ensemble.training.manifest import open_run
+from esc_ensemble.training.manifest import PRETRAINING, open_run
 from esc_ensemble.training.masked import MaskedStep
 from esc_ensemble.training.step import TrainingData
-from esc_ensemble.training.trainer import digest_beginning, find_beginning, open_trainer, tell_differences, train_on
+from esc_ensemble.training.trainer import (
+    digest_beginning,
+    find_beginning,
+    heard_by,
+    open_trainer,
+    tell_differences,
+    train_on,
+)
 
-PRETRAINING = "pretraining"
 N_JUDGED = 32
 """Clips by which the use of codewords is judged."""
 COLLAPSED = 0.05
@@ -134,10 +133,9 @@ def pretrain_wav2vec2_run(
     """
     check(config, "The settings")
     backbone = describe_masked(config.model, config.masking, config.data.sample_rate, config.normalize)
-    source = Path(config.model.source).expanduser()
-    heard = read_sources(source) if config.model.source and (source / SOURCES_FILE).exists() else frozenset()
+    heard = heard_by(config.model.source)
     for target in options.targets:
-        refuse_shared(source, heard, target)
+        refuse_shared(Path(config.model.source), heard, target)
     catalog, left_out = _what_may_be_heard(catalog, options)
     cache, catalog = build_cache(catalog, config.data, **_decoding(options))
     accelerator = build_accelerator(config.train)
@@ -211,7 +209,6 @@ def _carry_out(
             train()
         return {}
     with folder_lock(folder):
-        sources = set(run.catalog.sources.tolist())
         manifest = open_run(
             folder,
             run.config,
@@ -225,7 +222,7 @@ def _carry_out(
             processes=accelerator.num_processes,
         )
         torch.set_num_threads(manifest.get("threads", torch.get_num_threads()))
-        write_sources(folder, sources | run.heard)
+        write_sources(folder, heard_in(run.catalog) | run.heard)
         metrics = _finished(folder, check_done)
         if metrics is not None:
             say(f"{folder.name}: done already")
@@ -233,7 +230,7 @@ def _carry_out(
         train()
         metrics = {
             "clips": len(run.catalog.clips),
-            "sources": len(sources),
+            "sources": len(set(run.catalog.sources.tolist())),
             "left_out_sources": len(run.left_out.sources),
             "left_out_clips": len(run.left_out.clip_ids),
             **_last_row(folder / "history.csv"),

@@ -18,15 +18,16 @@ from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.sources import SOURCES_FILE, read_sources
 from esc_ensemble.data.splits import FoldSplit
-from esc_ensemble.errors import ModelFileError
+from esc_ensemble.errors import ConfigError, ModelFileError
 from esc_ensemble.models.backbones import build_backbone, load_weights
 from esc_ensemble.models.base import AudioClassifier, digest_weights
 from esc_ensemble.models.checkpoint import begin_with, read_spec
 from esc_ensemble.models.registry import ModelSpec, build_model, build_pretrained
-from esc_ensemble.models.weights import WEIGHTS_FILE
+from esc_ensemble.models.weights import WEIGHTS_FILE, check_weights
 from esc_ensemble.progress import say
 from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import train_model
+from esc_ensemble.training.manifest import is_pretraining
 from esc_ensemble.training.step import TrainingData
 from esc_ensemble.training.trunk import Trunk, build_trunk_cache
 
@@ -70,36 +71,56 @@ def find_beginning(run_dir: Path, config: TrainerConfig, class_names: tuple[str,
         ModelFileError: there is no such run, it was not pretrained, or the source cannot be read.
         ConfigError: the backbone cannot follow the settings.
     """
-    if config.init:
-        init = _find_init(run_dir, config.init)
-        heard, pretrained = read_sources(init), read_spec(init)
-        spec = ModelSpec.of(config, class_names, backbone=pretrained.backbone)
-        if pretrained.name != spec.name:
-            raise ModelFileError(
-                f"--init {config.init}: {init} holds a {pretrained.name}, which is no beginning for a {spec.name}. "
-                "Pretrain with the trainer of the same name, and with the same model.name."
-            )
-        return Beginning(spec, init, pretrained, heard, init)
-    spec = ModelSpec.of(config, class_names)
-    if isinstance(config.model, BackboneConfig):
-        source = Path(config.model.source).expanduser()
-        if (source / SOURCES_FILE).exists():
-            return Beginning(spec, heard=read_sources(source), heard_at=source)
-    return Beginning(spec)
+    if not config.init:
+        spec = ModelSpec.of(config, class_names)
+        source = config.model.source if isinstance(config.model, BackboneConfig) else ""
+        heard = heard_by(source)
+        return Beginning(spec, heard=heard, heard_at=Path(source) if heard else None)
+    init = _find_init(run_dir, config.init)
+    heard, pretrained = read_sources(init), read_spec(init)
+    check_weights(init)
+    if pretrained.name != config.model_name:
+        raise ModelFileError(
+            f"--init {config.init}: {init} holds a {pretrained.name}, which is no beginning for a {config.model_name}. "
+            "Pretrain with the trainer of the same name, and with the same model.name."
+        )
+    if isinstance(config.model, BackboneConfig) and isinstance(pretrained.model, BackboneConfig):
+        source = pretrained.model.source
+        if config.model.source not in (source, BackboneConfig().source):
+            raise ConfigError(f"--init {config.init} brings the weights of a whole backbone: leave model.source out.")
+        config = config.model_copy(update={"model": config.model.model_copy(update={"source": source})})
+    spec = ModelSpec.of(config, class_names, backbone=pretrained.backbone)
+    return Beginning(spec, init, pretrained, heard, init)
+
+
+def heard_by(source: str) -> frozenset[str]:
+    """Gives what a backbone has heard, as far as its folder knows; nothing of published ones.
+
+    Raises:
+        ModelFileError: it was pretrained here, and its list is gone or damaged, or it was not finished.
+    """
+    folder = Path(source).expanduser()
+    if not source or not folder.is_dir():
+        return frozenset()
+    if (folder / SOURCES_FILE).exists() or is_pretraining(folder):
+        return read_sources(folder)
+    return frozenset()
 
 
 def _find_init(run_dir: Path, name: str) -> Path:
-    places = [Path(name).expanduser(), run_dir.parent / name]
+    places = [Path(name).expanduser(), run_dir.parent / name, run_dir.parent.parent / name]
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None:
         raise ModelFileError(f"--init {name}: there is no such run. Make one with `esc-ens pretrain`.")
-    if (folder / SOURCES_FILE).exists() and (folder / "preprocessor_config.json").exists():
+    if not is_pretraining(folder):
+        raise ModelFileError(
+            f"--init {name}: {folder} is no run of `esc-ens pretrain`. Models that were trained fold by fold have "
+            "heard clips of other folds."
+        )
+    if (folder / "preprocessor_config.json").exists():
         raise ModelFileError(f"--init {name}: this is a backbone, give it as --model.source of train-b.")
     if not (folder / "model.json").exists():
-        raise ModelFileError(
-            f"--init {name}: there is no whole pretrained model in {folder}. It wants a run of `esc-ens pretrain`; "
-            "models that were trained fold by fold have heard clips of other folds."
-        )
+        raise ModelFileError(f"--init {name}: this pretraining is not finished. Type its command again first.")
     return folder
 
 

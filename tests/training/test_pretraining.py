@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from esc_ensemble.__main__ import main
 from esc_ensemble.config import PretrainWav2Vec2Config, TrainAProConfig
 from esc_ensemble.data.catalog import Catalog, load_catalog, load_recordings
+from esc_ensemble.data.sources import heard_in
 from esc_ensemble.data.synthetic import make_synthetic
 from esc_ensemble.errors import ConfigError, DataError, ModelFileError, WorkError
 from esc_ensemble.files import folder_lock
@@ -57,24 +58,30 @@ def catalog(synthetic_dir: Path) -> Catalog:
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """Another data set, of which some sources stand in the first one too."""
-    made = make_synthetic(tmp_path_factory.mktemp("other") / "set", clips_per_class=5, seed=7)
-    catalog = load_catalog(made)
-    return replace(catalog, clips=tuple(clip for clip in catalog.clips if clip.label < 6))
+def other_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another data set of six classes, whose files and sources have names of their own."""
+    folder = tmp_path_factory.mktemp("other")
+    made = load_catalog(make_synthetic(folder / "made", clips_per_class=5, seed=7))
+    lines = ["filename,category,fold,source"]
+    for number, clip in enumerate(clip for clip in made.clips if clip.label < 6):
+        name = f"take_{number}x{clip.path.suffix}"
+        shutil.copy(clip.path, folder / name)
+        lines.append(f"{name},{made.class_name(clip)},{clip.fold},9{clip.source}0")
+    (folder / "clips.csv").write_text("\n".join(lines) + "\n")
+    shutil.rmtree(folder / "made")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def other(other_dir: Path) -> Catalog:
+    return load_catalog(other_dir / "clips.csv", whole=True)
 
 
 @pytest.fixture(scope="module")
 def pretrained(other: Catalog, catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "before"
-    pretrain_run(run, tiny_config(), renamed(other), HOW)
+    pretrain_run(run, tiny_config(), other, HOW)
     return run
-
-
-def renamed(catalog: Catalog) -> Catalog:
-    """The same clips, cut from other recordings."""
-    clips = tuple(replace(clip, source=f"9{clip.source}0") for clip in catalog.clips)
-    return replace(catalog, clips=clips)
 
 
 def test_it_trains_on_all_clips_and_writes_all_that_rebuilds_the_model(pretrained: Path, other: Catalog) -> None:
@@ -95,7 +102,7 @@ def test_it_trains_on_all_clips_and_writes_all_that_rebuilds_the_model(pretraine
 
 def test_a_finished_run_is_not_trained_again(pretrained: Path, other: Catalog, capsys: Capture) -> None:
     before = (pretrained / "model.safetensors").stat().st_mtime_ns
-    metrics = pretrain_run(pretrained, tiny_config(), renamed(other), HOW)
+    metrics = pretrain_run(pretrained, tiny_config(), other, HOW)
     assert "done already" in capsys.readouterr().err
     assert (pretrained / "model.safetensors").stat().st_mtime_ns == before
     assert metrics == json.loads((pretrained / "metrics.json").read_text())
@@ -103,21 +110,19 @@ def test_a_finished_run_is_not_trained_again(pretrained: Path, other: Catalog, c
 
 def test_other_settings_data_and_commands_are_refused(pretrained: Path, other: Catalog, catalog: Catalog) -> None:
     with pytest.raises(ConfigError, match=r"train\.epochs: 2 there, 5 asked for"):
-        pretrain_run(pretrained, tiny_config(train={"epochs": 5}), renamed(other), HOW)
+        pretrain_run(pretrained, tiny_config(train={"epochs": 5}), other, HOW)
     with pytest.raises(ConfigError, match="other data"):
-        pretrain_run(pretrained, tiny_config(), renamed(catalog), HOW)
+        pretrain_run(pretrained, tiny_config(), catalog, HOW)
     with pytest.raises(ConfigError, match="another command"):
         train_run(pretrained, tiny_config(), catalog, SOME)
     with folder_lock(pretrained), pytest.raises(WorkError, match="Another process"):
-        pretrain_run(pretrained, tiny_config(), renamed(other), HOW)
+        pretrain_run(pretrained, tiny_config(), other, HOW)
 
 
-def test_sources_of_the_target_are_left_out_and_written_down(
-    other: Catalog, tmp_path: Path, synthetic_dir: Path
-) -> None:
+def test_sources_of_the_target_are_left_out_and_written_down(other: Catalog, catalog: Catalog, tmp_path: Path) -> None:
     shared = other.clips[0].source
-    clips = tuple(clip if clip.source == shared else replace(clip, source=f"x{clip.source}") for clip in other.clips)
-    target = replace(other, clips=clips)
+    clips = tuple(replace(clip, source=shared) if clip.label == 0 else clip for clip in catalog.clips)
+    target = replace(catalog, clips=clips)
     metrics = pretrain_run(tmp_path / "run", tiny_config(), other, PretrainingOptions(targets=(target,), n_workers=1))
     n_shared = sum(clip.source == shared for clip in other.clips)
     assert metrics["left_out_sources"] == 1
@@ -176,7 +181,7 @@ def test_a_run_does_not_go_on_with_other_weights_than_it_began_with(
     train_run(tmp_path / "run", config, catalog, SOME)
     weights = load_file(copy / "model.safetensors")
     save_file({name: tensor + tensor for name, tensor in weights.items()}, copy / "model.safetensors")
-    with pytest.raises(ConfigError, match="other pretrained weights"):
+    with pytest.raises(ConfigError, match="began with other weights"):
         train_run(tmp_path / "run", config, catalog, SOME)
 
 
@@ -188,30 +193,37 @@ def test_a_run_beside_this_one_is_found_by_its_name(pretrained: Path, catalog: C
 
 def test_what_heard_the_data_is_refused(other: Catalog, catalog: Catalog, pretrained: Path, tmp_path: Path) -> None:
     config = tiny_config(init=str(pretrained))
-    heard = renamed(other).clips[0].source
+    heard = other.clips[0].source
     leaking = replace(catalog, clips=(replace(catalog.clips[0], source=heard), *catalog.clips[1:]))
     with pytest.raises(DataError, match=f"(?s)scores would come out too good.*- {heard}"):
         train_run(tmp_path / "leak", config, leaking, SOME)
     with pytest.raises(DataError, match="come out too good"):  # also by way of a second pretraining
-        how = PretrainingOptions(targets=(renamed(other),), n_workers=1)
-        pretrain_run(tmp_path / "second", config, other, how)
+        how = PretrainingOptions(targets=(other,), n_workers=1)
+        pretrain_run(tmp_path / "second", config, catalog, how)
     assert not (tmp_path / "leak").exists()
 
 
 def test_what_came_before_is_passed_on(other: Catalog, catalog: Catalog, pretrained: Path, tmp_path: Path) -> None:
     pretrain_run(tmp_path / "second", tiny_config(init=str(pretrained), train={"epochs": 1}), catalog, HOW)
     heard = set(json.loads((tmp_path / "second" / "sources.json").read_text())["sources"])
-    assert heard == {*renamed(other).sources.tolist(), *catalog.sources.tolist()}
+    assert heard == heard_in(other, catalog)
+    assert heard > {*other.sources.tolist(), *catalog.sources.tolist()}
 
 
 def test_what_is_no_beginning_is_refused(pretrained: Path, catalog: Catalog, made: Any, tmp_path: Path) -> None:
     small = {name: group for name, group in SETTINGS.items() if name != "model"}
+    stopped = shutil.copytree(pretrained, tmp_path / "stopped")
+    (stopped / "model.json").unlink()
+    damaged = shutil.copytree(pretrained, tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"damaged")
     pro = build(TrainAProConfig, merge(small, {"frontend": {"n_mels": 40}, "init": str(pretrained)}), "tiny")
     for config, message in (
         (pro, "holds a spec_cnn, which is no beginning for a bc_resnet"),
         (tiny_config(init="/gone"), "there is no such run"),
-        (tiny_config(init=str(made.runs[0])), "models that were trained fold by fold have heard"),
+        (tiny_config(init=str(made.runs[0])), "Models that were trained fold by fold have heard"),
         (tiny_config(init=str(made.runs[0] / "fold-1")), "no run of `esc-ens pretrain`"),
+        (tiny_config(init=str(stopped)), "this pretraining is not finished"),
+        (tiny_config(init=str(damaged)), "damaged.*Train it again"),
         (tiny_config(init=str(pretrained), model={"widths": [8, 24]}), "holds another network"),
     ):
         with pytest.raises(ModelFileError, match=message):
@@ -247,7 +259,7 @@ def test_model_b_begins_with_blocks_that_are_counted_otherwise(
 
 def test_model_b_goes_on_without_its_source(catalog: Catalog, other: Catalog, tmp_path: Path) -> None:
     source = save_backbone(tmp_path / "backbone")
-    pretrain_run(tmp_path / "runs" / "before", tiny_b(source, train={"epochs": 1}), renamed(other), HOW)
+    pretrain_run(tmp_path / "runs" / "before", tiny_b(source, train={"epochs": 1}), other, HOW)
     shutil.rmtree(source)
     config = tiny_b(source, init="before", train={"epochs": 1}, model={"unfreeze": 1})
     train_run(tmp_path / "runs" / "after", config, catalog, SOME)
@@ -260,24 +272,29 @@ def test_model_b_goes_on_without_its_source(catalog: Catalog, other: Catalog, tm
 
 
 def test_wav2vec2_learns_without_labels_and_is_a_source(
-    synthetic_dir: Path, catalog: Catalog, tmp_path: Path, capsys: Capture
+    other_dir: Path, catalog: Catalog, tmp_path: Path, capsys: Capture
 ) -> None:
     run = tmp_path / "runs" / "wav2vec2"
-    metrics = pretrain_wav2vec2_run(run, masked_config(), load_recordings(synthetic_dir / "audio"), HOW)
-    assert metrics["clips"] == 100
+    metrics = pretrain_wav2vec2_run(run, masked_config(), load_recordings(other_dir), HOW)
+    assert metrics["clips"] == 30
     assert 0.0 < metrics["codewords_in_use"] <= 1.0
     assert {path.name for path in run.iterdir()} >= {"config.json", "preprocessor_config.json", "model.safetensors"}
     assert not (run / "state.pt").exists()
-    assert pretrain_wav2vec2_run(run, masked_config(), load_recordings(synthetic_dir / "audio"), HOW) == metrics
+    assert pretrain_wav2vec2_run(run, masked_config(), load_recordings(other_dir), HOW) == metrics
     assert "done already" in capsys.readouterr().err
 
     config = tiny_b(str(run), train={"epochs": 1}, model={"unfreeze": 1})
-    with pytest.raises(DataError, match="scores would come out too good"):
-        train_run(tmp_path / "runs" / "b", config, catalog, SOME)
-    train_run(tmp_path / "runs" / "b", config, renamed(catalog), SOME)
+    train_run(tmp_path / "runs" / "b", config, catalog, SOME)
     assert (tmp_path / "runs" / "b" / "fold-1" / "logits.npz").exists()
+    heard = load_recordings(other_dir).clips[0].source
+    leaking = replace(catalog, clips=(replace(catalog.clips[0], source=heard), *catalog.clips[1:]))
+    with pytest.raises(DataError, match="scores would come out too good"):
+        train_run(tmp_path / "runs" / "leak", config, leaking, SOME)
     with pytest.raises(ModelFileError, match="this is a backbone"):
         train_run(tmp_path / "runs" / "c", tiny_b(str(run), init=str(run)), catalog, SOME)
+    (run / "sources.json").unlink()
+    with pytest.raises(ModelFileError, match=r"sources\.json does not exist"):
+        train_run(tmp_path / "runs" / "d", config, catalog, SOME)
 
 
 def test_the_loss_falls_where_there_is_something_to_learn(synthetic_dir: Path, tmp_path: Path) -> None:
@@ -339,6 +356,7 @@ def test_the_command_says_what_comes_next(synthetic_dir: Path, tmp_path: Path, c
         (["wav2vec2", "--data={data}", "--train.label-smoothing=0.1"], "--train.label-smoothing"),
         (["train-a", "--data={data}", "--target={data}"], "none is left"),
         (["train-a", "--data={data}", "--fold=1"], "--fold"),
+        (["train-b", "--data={data}", "--model.source={data}", "--init=/gone"], "there is no such run"),
     ],
 )
 def test_what_cannot_work_is_told_in_one_message(
