@@ -18,7 +18,7 @@ CountOrAll = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 
 
 def _check_name(kind: Any, value: str) -> None:  # noqa: ARG001 - cyclopts' shape
-    if value.strip() in ("", ".", ".."):
+    if value.strip() in ("", ".") or ".." in Path(value).parts:
         raise ValueError(f'"{value}" is not a name for a folder.')
 
 

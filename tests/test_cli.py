@@ -337,6 +337,11 @@ def test_other_settings_for_a_run_that_is_there_are_refused(made: Made, syntheti
     assert config.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../beside", "a/../../b"])
+def test_a_run_stays_in_the_folder_of_runs(synthetic_dir: Path, tiny: Path, capsys: Capture, name: str) -> None:
+    assert "is not a name for a folder" in refused(capsys, *train(synthetic_dir, tiny, f"--run={name}"))
+
+
 def test_runs_may_not_lie_under_a_file(synthetic_dir: Path, tiny: Path, capsys: Capture) -> None:
     arguments = ["train-a", "--data", synthetic_dir, "--config", tiny, "--runs", tiny, "--fold", 1, "--workers", 1]
     assert "Cannot write" in refused(capsys, *arguments, code=1)
