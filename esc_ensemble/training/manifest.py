@@ -56,7 +56,8 @@ def open_run(
         if manifest.get("dataset_fingerprint") != catalog.fingerprint:
             raise ConfigError(f"{run_dir} was trained on other data ({manifest.get('dataset_path')}). {OTHER_NAME}")
         check_same_settings(run_dir, config)
-        if manifest.get("weights", weights) != weights:
+        # A version without `init` wrote nothing of weights: its runs did not begin with any.
+        if manifest.get("weights", "" if getattr(config, "init", "") else weights) != weights:
             raise ConfigError(
                 f"{run_dir} began with other weights than --init or --model.source gives now. {OTHER_NAME}"
             )

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from esc_ensemble.__main__ import main
-from esc_ensemble.config import PretrainWav2Vec2Config, TrainAProConfig
+from esc_ensemble.config import PretrainWav2Vec2Config, TrainAConfig, TrainAProConfig
 from esc_ensemble.data.catalog import Catalog, load_catalog, load_recordings
 from esc_ensemble.data.sources import heard_in
 from esc_ensemble.data.synthetic import make_synthetic
@@ -27,7 +27,7 @@ from esc_ensemble.files import folder_lock
 from esc_ensemble.logits import read_logits
 from esc_ensemble.models.checkpoint import begin_with, load_checkpoint, save_checkpoint
 from esc_ensemble.models.registry import ModelSpec, build_model
-from esc_ensemble.settings import build, merge, to_yaml
+from esc_ensemble.settings import build, merge, read_yaml, to_yaml
 from esc_ensemble.training import loop
 from esc_ensemble.training.crossval import RunOptions, train_run
 from esc_ensemble.training.pretraining import PretrainingOptions, pretrain_run, pretrain_wav2vec2_run
@@ -183,6 +183,21 @@ def test_a_run_does_not_go_on_with_other_weights_than_it_began_with(
     save_file({name: tensor + tensor for name, tensor in weights.items()}, copy / "model.safetensors")
     with pytest.raises(ConfigError, match="began with other weights"):
         train_run(tmp_path / "run", config, catalog, SOME)
+
+
+def test_a_run_of_a_version_without_init_does_not_go_on_with_it(
+    other: Catalog, made: Any, catalog: Catalog, tmp_path: Path
+) -> None:
+    run = shutil.copytree(made.runs[0], tmp_path / "one")
+    values = read_yaml(run / "config.yaml")
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["weights"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    train_run(run, build(TrainAConfig, values, "before"), catalog, SOME)
+    begun = tmp_path / "begun"
+    pretrain_run(begun, tiny_config(model=values["model"], train={"epochs": 1}), other, HOW)
+    with pytest.raises(ConfigError, match="began with other weights"):
+        train_run(run, build(TrainAConfig, values | {"init": str(begun)}, "after"), catalog, SOME)
 
 
 def test_a_run_beside_this_one_is_found_by_its_name(pretrained: Path, catalog: Catalog) -> None:
