@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,3 +12,5 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 OnMachine = Field(json_schema_extra={MACHINE: True})
+ShiftMode = Literal["cyclic", "zero"]
+"""What a time shift does with what it moves over the clip's end: bring it in again at the other, or leave silence."""

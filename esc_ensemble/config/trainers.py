@@ -10,7 +10,7 @@ from pydantic import Field
 from esc_ensemble.config.augment import AugmentConfig, MixConfig
 from esc_ensemble.config.data import DataConfig
 from esc_ensemble.config.frontend import FrontendConfig
-from esc_ensemble.config.kinds import OnMachine, Positive, Probability, Share
+from esc_ensemble.config.kinds import OnMachine, Positive, Probability, Share, ShiftMode
 from esc_ensemble.config.models import BackboneConfig, BcResNetConfig, SpecCnnConfig, fits_bc_resnet
 from esc_ensemble.config.training import TrainConfig
 from esc_ensemble.settings import Settings
@@ -24,7 +24,9 @@ class TrainerConfig(Settings):
     init: Annotated[str, OnMachine] = ""
     """Run of `esc-ens pretrain` whose weights to begin with; fresh ones where empty, or for model B its source's."""
     shift_seconds: tuple[float, ...] = (-0.25, -0.1, 0.0, 0.1, 0.25)
-    """Cyclic time shifts stored for test-time augmentation, 0 among them; with data.window_seconds each is a crop."""
+    """Time shifts stored for test-time augmentation, 0 among them; with data.window_seconds each is a crop."""
+    shift_mode: ShiftMode = "cyclic"
+    """What a shift does with what it moves over the end: bring it in at the other (cyclic), or leave silence (zero)."""
     data: DataConfig = DataConfig()
     """Clips to waveforms."""
     frontend: Settings

@@ -232,6 +232,7 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
             n_classes=len(catalog.class_names),
             device=trainer.accelerator.device,
             window_seconds=config.data.window_seconds,
+            shift_mode=config.shift_mode,
             batch_size=model.clips_at_once,
             title=f"{trainer.run_dir.name} fold {split.fold}: logits",
         )
@@ -246,6 +247,7 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
         run=trainer.run_dir.name,
         config_hash=run_hash(trainer.run_dir, trainer.config),
         dataset_fingerprint=catalog.fingerprint,
+        shift_mode=trainer.config.shift_mode,
     )
 
 
