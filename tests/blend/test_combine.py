@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esc_ensemble.blend.combine import (
@@ -70,6 +70,7 @@ def test_mean_over_shifts():
     np.testing.assert_allclose(mean_over_shifts(logits, np.array([0.0, 0.25, 0.75])), [[3.5, 4.5]])
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**31), combiner=st.sampled_from(COMBINERS), temperature=st.floats(0.2, 5.0))
 def test_the_whole_line_written_out_with_scipy(seed, combiner, temperature):
     rng = np.random.default_rng(seed)
