@@ -27,6 +27,7 @@ app.command(data_app)
 app.command(training.train_a)
 app.command(training.train_a_pro)
 app.command(training.train_b)
+app.command(training.baseline)
 app.command(training.compare_runs, name="compare")
 
 pretrain_app = App(name="pretrain", help="Train a network on other data first, without the recordings of your own.")
