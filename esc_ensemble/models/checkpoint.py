@@ -35,8 +35,8 @@ def read_spec(folder: Path) -> ModelSpec:
     except FileNotFoundError as error:
         if (folder / FILE_NAME).exists():
             raise ModelFileError(
-                f"{folder} holds logits, but no model (model.json): a baseline's run, or one from another framework, can "
-                f"be blended, not exported. Blend without {folder.parent.name} and export that."
+                f"{folder} holds logits, but no model (model.json): a baseline's run, or one from another framework, "
+                f"can be blended, not exported. Blend without {folder.parent.name} and export that."
             ) from error
         raise ModelFileError(f"{path} does not exist: train it first.") from error
     except (ValueError, OSError) as error:
