@@ -26,7 +26,8 @@ def test_it_is_scikit_learn_s_pipeline(n_classes: int, c: float) -> None:
     expected = Pipeline([("scale", StandardScaler()), ("classify", LogisticRegression(C=c, max_iter=1000))])
     expected.fit(features, labels)
     logits = regression_logits(fit_regression(features, labels, BaselineModelConfig(c=c)), others)
-    assert (logits.shape, logits.dtype) == ((25, n_classes), np.float32)
+    assert logits.shape == (25, n_classes)
+    assert logits.dtype == np.float32
     powers = np.exp(logits.astype(np.float64))
     np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), expected.predict_proba(others), atol=1e-5)
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -8,12 +10,14 @@ import pytest
 import scipy.fft
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from librosa.filters import mel
 
 from esc_ensemble.baseline import mfcc
 from esc_ensemble.baseline.mfcc import cache_statistics, chunk_statistics, mfcc_statistics
 from esc_ensemble.config import DataConfig, MfccConfig
 from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import load_catalog
+from esc_ensemble.processes import map_chunks
 
 RATE = 8000
 SMALL = MfccConfig(n_mfcc=5, n_mels=20, n_fft=256, hop=128)
@@ -32,7 +36,7 @@ def by_hand(waveform: np.ndarray, frontend: MfccConfig) -> np.ndarray:
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
     starts = range(0, len(padded) - n_fft + 1, frontend.hop)
     power = np.stack([np.abs(np.fft.rfft(window * padded[start : start + n_fft])) ** 2 for start in starts], axis=1)
-    bands = librosa.filters.mel(sr=RATE, n_fft=n_fft, n_mels=frontend.n_mels).astype(np.float64) @ power  # (F, L)
+    bands = mel(sr=RATE, n_fft=n_fft, n_mels=frontend.n_mels).astype(np.float64) @ power  # (F, L)
     decibels = 10 * np.log10(np.maximum(bands, 1e-10))
     decibels = np.maximum(decibels, decibels.max() - 80)
     coefficients = scipy.fft.dct(decibels, axis=0, type=2, norm="ortho")[: frontend.n_mfcc]
@@ -93,9 +97,13 @@ def test_worker_processes_give_the_same(cache: WaveformCache, monkeypatch: pytes
     index = np.arange(99, 39, -1)
     alone = list(cache_statistics(cache, index, (0.0, 0.1), SMALL, n_workers=1))
     spawned: list[int] = []
-    pool = mfcc.map_chunks
+
+    def counted(work: Any, chunks: Any, n_workers: int, doing: str) -> Iterator[Any]:
+        spawned.append(n_workers)
+        yield from map_chunks(work, chunks, n_workers, doing)
+
     monkeypatch.setattr(mfcc, "FEW_WAVEFORMS", 10)
-    monkeypatch.setattr(mfcc, "map_chunks", lambda *of: spawned.append(of[2]) or pool(*of))
+    monkeypatch.setattr(mfcc, "map_chunks", counted)
     together = list(cache_statistics(cache, index, (0.0, 0.1), SMALL, n_workers=2))
     assert spawned == [2]
     np.testing.assert_array_equal(together, alone)
