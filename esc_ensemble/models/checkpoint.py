@@ -9,7 +9,6 @@ import torch
 
 from esc_ensemble.errors import ModelFileError
 from esc_ensemble.files import write_json
-from esc_ensemble.logits import FILE_NAME
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.models.registry import ModelSpec, build_model
 from esc_ensemble.models.weights import WEIGHTS_FILE, check_weights, load_weights_file, save_weights
@@ -33,11 +32,6 @@ def read_spec(folder: Path) -> ModelSpec:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        if (folder / FILE_NAME).exists():
-            raise ModelFileError(
-                f"{folder} holds logits, but no model (model.json): a baseline's run, or one from another framework, "
-                f"can be blended, not exported. Blend without {folder.parent.name} and export that."
-            ) from error
         raise ModelFileError(f"{path} does not exist: train it first.") from error
     except (ValueError, OSError) as error:
         raise ModelFileError(f"{path} cannot be read: {error}. Train it again.") from error

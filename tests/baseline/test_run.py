@@ -27,6 +27,7 @@ from esc_ensemble.data.catalog import Catalog, load_catalog, subset
 from esc_ensemble.data.splits import split_fold
 from esc_ensemble.data.synthetic import make_synthetic
 from esc_ensemble.errors import ConfigError, DataError, WorkError
+from esc_ensemble.export.source import read_source
 from esc_ensemble.files import folder_lock
 from esc_ensemble.logits import read_logits, read_run
 from esc_ensemble.metrics import log_softmax, score, softmax
@@ -369,7 +370,14 @@ def test_a_baseline_blends_with_a_network_but_cannot_be_exported(
     blend = json.loads((tmp_path / "both" / "blend.json").read_text())
     assert [member["run"] for member in blend["members"]] == ["one", "mfcc"]
     message = refused(capsys, "export", runs[1], "--exports", tmp_path / "exports")
-    assert "mfcc" in message and "blended, not exported" in message and "Blend without mfcc" in message
+    assert "mfcc" in message and "no model" in message and "Blend without" in message
+    both = tmp_path / "both" / "blend.json"
+    for weight in (0.5, 0.0):
+        one, mfcc = blend["members"]
+        both.write_text(json.dumps(blend | {"members": [one | {"weight": 1 - weight}, mfcc | {"weight": weight}]}))
+        if weight:
+            assert "mfcc" in refused(capsys, "export", both.parent, "--exports", tmp_path / "exports")
+    assert read_source(both.parent)["members"][1]["weight"] == 0.0  # what does not count is no hindrance
     assert not (tmp_path / "exports").exists()
 
 
