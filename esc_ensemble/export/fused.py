@@ -139,18 +139,13 @@ def load_parts(blend: dict[str, Any], blend_dir: Path) -> list[Part]:
         blend_dir: the folder that the members' paths are relative to.
 
     Raises:
-        ModelFileError: a member holds no model, a checkpoint is damaged, or the members do not hear the same waveform.
+        ModelFileError: a checkpoint is missing or damaged, or the members do not hear the same waveform.
     """
     parts = []
     for member in blend["members"]:
         if member["weight"] <= 0.0:
             continue
         run_dir = blend_dir / member["path"]
-        if not any((run_dir / f"fold-{fold}" / "model.json").exists() for fold in member["folds"]):
-            raise ModelFileError(
-                f"Member {member['run']} holds no model ({run_dir}/fold-{member['folds'][0]}/model.json), so what it "
-                "says of new sounds cannot be put into a file. Blend again without it."
-            )
         for fold in member["folds"]:
             model, spec = load_checkpoint(run_dir / f"fold-{fold}")
             n_folds = len(member["folds"])

@@ -13,7 +13,7 @@ from esc_ensemble.blend.ensemble import fit_runs
 from esc_ensemble.blend.members import align_members
 from esc_ensemble.blend.output import SCHEMA, describe
 from esc_ensemble.config import BlendConfig
-from esc_ensemble.errors import DataError, LogitsError, ModelFileError
+from esc_ensemble.errors import DataError, LogitsError, ModelFileError, list_problems
 from esc_ensemble.infer import find_audio
 from esc_ensemble.logits import read_run
 from esc_ensemble.logits_rules import SHIFT_MODES
@@ -30,7 +30,7 @@ def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
         tta: for a run, whether its time shifts are put inside; a blend has decided already.
 
     Raises:
-        ModelFileError: the folder is neither, or blend.json is damaged.
+        ModelFileError: the folder is neither, blend.json is damaged, or a member that counts has no models.
         LogitsError: the run has no usable logits.
     """
     path = folder / "blend.json"
@@ -45,6 +45,7 @@ def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
         if absent or not blend["members"]:
             raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent) or 'members'}. Blend again.")
         _check_blend(blend, path)
+        _check_models(blend, folder)
         return blend
     try:
         members = align_members([read_run(folder)])
@@ -55,7 +56,9 @@ def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
             f"{folder} is neither a blend (blend.json) nor a run (fold-*/logits.npz). "
             "Name one from submissions/ or runs/."
         ) from error
-    return describe(fit_runs(members, BlendConfig(method="uniform", combiner="geometric", tta=tta)), folder)
+    blend = describe(fit_runs(members, BlendConfig(method="uniform", combiner="geometric", tta=tta)), folder)
+    _check_models(blend, folder)
+    return blend
 
 
 def _check_blend(blend: dict[str, Any], path: Path) -> None:
@@ -87,6 +90,24 @@ def _check_blend(blend: dict[str, Any], path: Path) -> None:
             f"{path} is damaged: members need a path, folds, shifts with weights that sum to 1, a temperature above 0 "
             "for each fold, and weights that are not negative and sum to 1. Blend again."
         )
+
+
+def _check_models(blend: dict[str, Any], folder: Path) -> None:
+    """Refuses members that hold logits alone; where only some models are gone, whoever loads them says which."""
+    without = [
+        f"{member['run']} ({folder / member['path']})"
+        for member in blend["members"]
+        if member["weight"] > 0.0
+        and any((folder / member["path"]).glob("fold-*/logits.npz"))
+        and not any((folder / member["path"]).glob("fold-*/model.json"))
+    ]
+    if without:
+        headline = (
+            f"{folder} cannot be exported: runs of `esc-ens baseline` and of other frameworks have no model "
+            "(fold-*/model.json) to put into the file:"
+        )
+        advice = "Blend without them, esc-ens blend RUN [RUN ...] --out NAME, and export that."
+        raise ModelFileError(list_problems(headline, without, advice))
 
 
 def find_clips(blend: dict[str, Any], folder: Path, data: Path | None, n_clips: int) -> list[Path]:

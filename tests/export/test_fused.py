@@ -214,15 +214,6 @@ def test_members_that_hear_other_waveforms_or_classes_are_refused(tmp_path: Path
     assert "other classes" in str(caught.value)
 
 
-def test_a_member_without_a_model_is_refused_by_name(tmp_path: Path) -> None:
-    spec = tiny_spec()
-    save_checkpoint(tmp_path / "one" / "fold-1", build_model(spec), spec, fold=1, run="one")
-    (tmp_path / "mfcc" / "fold-1").mkdir(parents=True)
-    blend = {"members": [entry("one"), entry("mfcc")], "class_names": list(spec.class_names)}
-    with pytest.raises(ModelFileError, match=r"mfcc holds no model.*Blend again without it"):
-        load_parts(blend, tmp_path)
-
-
 def test_a_selection_split_does_not_keep_members_apart(made: Made, tmp_path: Path) -> None:
     first, other = tiny_spec(), tiny_spec(data={"selection_fraction": 0.2})
     for name, spec in (("one", first), ("two", other)):
