@@ -35,7 +35,9 @@ def report(
     """
     from esc_ensemble.report import load, write_report  # noqa: PLC0415
 
-    written = write_report(load(find_folder(source, submissions, runs)), out, n_clips=clips, data=data, audio=not no_audio)
+    written = write_report(
+        load(find_folder(source, submissions, runs)), out, n_clips=clips, data=data, audio=not no_audio
+    )
     if as_json:
         print(json.dumps(written.to_json()))
         return

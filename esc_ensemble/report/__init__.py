@@ -1,8 +1,8 @@
 """One HTML file about a blend or a run; the figures in it, for notebooks too.
 
-    from esc_ensemble import report
-    r = report.load("submissions/mix")
-    report.confusion(r)
+from esc_ensemble import report
+r = report.load("submissions/mix")
+report.confusion(r)
 """
 
 from esc_ensemble.report.evidence import Evidence, load

@@ -63,10 +63,14 @@ def find_hearing(evidence: Evidence) -> Hearing:
             except EscError:
                 continue  # a damaged model.json; the page says what it drew instead
             if spec.frontend is not None:
-                caption = f"What {member.name}'s front end gives its network, by the model that held the clip's fold out."
+                caption = (
+                    f"What {member.name}'s front end gives its network, by the model that held the clip's fold out."
+                )
                 return Hearing(spec.data, member, caption)
             heard = heard or Hearing(
-                spec.data, None, f"{member.name} hears the waveform itself; the log-mel spectrogram is drawn for the eye."
+                spec.data,
+                None,
+                f"{member.name} hears the waveform itself; the log-mel spectrogram is drawn for the eye.",
             )
     return heard or Hearing(
         caption="No model is at hand: clips are cut as this version does by default, and the log-mel spectrogram is "

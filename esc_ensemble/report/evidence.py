@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,20 @@ from esc_ensemble.blend.output import describe
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.errors import LogitsError, ModelFileError, list_problems
 from esc_ensemble.logits import UNREADABLE, read_run
+from esc_ensemble.metrics import METRICS
 
 BLEND_SCHEMA = 2
 NEEDED = ("name", "members", "class_names", "scores", "reason")
+NEEDED_OF_MEMBER = ("run", "path", "weight")
+NEEDED_OF_SCORE = ("name", "title", "metrics")
 ARRAYS = ("clip_ids", "labels", "folds", "sources", "probabilities", "member_probabilities")
-DEFAULTS = {"warnings": [], "comparisons": [], "contributions": [], "error_correlation": None, "front": None}
+DEFAULTS: dict[str, Any] = {
+    "warnings": [],
+    "comparisons": [],
+    "contributions": [],
+    "error_correlation": None,
+    "front": None,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +44,11 @@ class MemberEvidence:
     """The run's folder, which may be gone."""
     config_text: str = ""
     """config.yaml; empty where there is none."""
-    manifest: dict[str, Any] | None = None
-    metrics: dict[str, Any] | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
+    """manifest.json; empty where there is none, like the others."""
+    metrics: dict[str, Any] = field(default_factory=dict)
     """metrics.json: each fold's scores before calibration."""
-    histories: dict[int, dict[str, np.ndarray]] | None = None
+    histories: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
     """Fold -> the columns of history.csv, one number an epoch (NaN where a cell is empty)."""
     checkpoints: tuple[int, ...] = ()
     """Folds whose model can be rebuilt."""
@@ -169,6 +179,18 @@ def _of_blend(folder: Path) -> Evidence:
             f"--out {folder.name}"
         )
     absent = [key for key in NEEDED if not blend.get(key)]
+    if not absent:
+        absent = [
+            f"{key} of {part}"
+            for part, needed in (("members", NEEDED_OF_MEMBER), ("scores", NEEDED_OF_SCORE))
+            for key in needed
+            if not all(isinstance(entry, dict) and key in entry for entry in blend[part])
+        ]
+        absent += [
+            f"{key} of the metrics of scores"
+            for key in METRICS
+            if not absent and not all(key in row["metrics"] for row in blend["scores"])
+        ]
     if absent:
         raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent)}. Blend again.")
     arrays = _read_arrays(folder / "oof.npz", len(blend["members"]), len(blend["class_names"]))
@@ -195,7 +217,7 @@ def _read_arrays(path: Path, n_members: int, n_classes: int) -> dict[str, np.nda
     if not problems:
         n_clips = len(arrays["clip_ids"])
         shapes = {
-            **{name: (n_clips,) for name in ("labels", "folds", "sources")},
+            **dict.fromkeys(("labels", "folds", "sources"), (n_clips,)),
             "probabilities": (n_clips, n_classes),
             "member_probabilities": (n_members, n_clips, n_classes),
         }
@@ -204,8 +226,14 @@ def _read_arrays(path: Path, n_members: int, n_classes: int) -> dict[str, np.nda
             for name, shape in shapes.items()
             if arrays[name].shape != shape
         ]
-    if not problems and not (arrays["labels"] >= 0).any():
-        problems = ["no clip has a label"]
+    if not problems:
+        rules = {
+            "no clip has a label": (arrays["labels"] >= 0).any(),
+            f"labels go beyond the {n_classes} classes": arrays["labels"].max(initial=-1) < n_classes,
+            "probabilities are not finite": np.isfinite(arrays["probabilities"]).all(),
+            "member_probabilities are not finite": np.isfinite(arrays["member_probabilities"]).all(),
+        }
+        problems = [problem for problem, holds in rules.items() if not holds]
     if problems:
         raise LogitsError(list_problems(f"{path} cannot be reported on:", problems, "Blend again."))
     return arrays
@@ -236,13 +264,13 @@ def _read_member(entry: dict[str, Any], folder: Path) -> MemberEvidence:
     return MemberEvidence(name, entry, folder, config_text, manifest, metrics, histories, checkpoints, missing)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is none that can be read: a report goes on without it, and says so."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is none that can be read: a report goes on without it, and says so."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError):
-        return None
-    return content if isinstance(content, dict) else None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _read_history(path: Path) -> dict[str, np.ndarray]:

@@ -10,8 +10,8 @@ import numpy as np
 from esc_ensemble.report.evidence import Evidence
 from esc_ensemble.report.tallies import (
     class_scores,
-    rank_confused,
     confusion_counts,
+    rank_confused,
     reliability,
     uncalibrated,
 )
@@ -49,7 +49,9 @@ def scores(evidence: Evidence) -> go.Figure:
     drawn = figure(
         64 + 34 * len(rows),
         xaxis=axis("top-1, %", ticksuffix=" "),
-        yaxis=axis(tickvals=places, ticktext=[short(row["title"]) for row in rows], showgrid=False, range=_around(rows)),
+        yaxis=axis(
+            tickvals=places, ticktext=[short(row["title"]) for row in rows], showgrid=False, range=_around(rows)
+        ),
     )
     for place, value, (low, high), colour, row in zip(places, values, intervals, colours, rows, strict=True):
         chosen = row["name"] == "chosen"
@@ -99,14 +101,18 @@ def confusion(evidence: Evidence) -> go.Figure:
     full = [escape(name) for name in evidence.class_names]
     hover = [
         [
-            f"<b>{full[i]}</b> heard as <b>{full[j]}</b><br>{plural(int(counts[i, j]), 'clip')}, "
+            ""
+            if not (labelled or counts[i, j])
+            else f"<b>{full[i]}</b> heard as <b>{full[j]}</b><br>{plural(int(counts[i, j]), 'clip')}, "
             f"{100 * shares[i, j]:.1f} % of the class"
             for j in places
         ]
         for i in places
     ]
     drawn.add_heatmap(
-        z=np.round(shares, 4),
+        # Of very many classes empty cells are left out: they would be most of the file.
+        z=np.round(shares if labelled else np.where(counts > 0, shares, np.nan), 4),
+        hoverongaps=False,
         x=places,
         y=places,
         zmin=0.0,
@@ -254,7 +260,7 @@ def calibration(evidence: Evidence, run: str | None = None) -> go.Figure:
     return drawn
 
 
-def short(name: str, longest: int = 34) -> str:
+def short(name: str, longest: int = 44) -> str:
     """Gives a name for an axis: cut where it is long, with what plotly would take for markup made harmless."""
     return escape(name if len(name) <= longest else f"{name[: longest - 1]}…")
 
@@ -267,5 +273,3 @@ def plural(n: int, noun: str) -> str:
 def _whole_step(largest: int) -> int:
     """A step between ticks that shows whole numbers only, about six of them."""
     return max(1, round(largest / 6))
-
-

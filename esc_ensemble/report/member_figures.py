@@ -54,7 +54,7 @@ def curves(evidence: Evidence, run: str | None = None) -> go.Figure:
         showlegend=True,
         meta=STACK,
     )
-    for number, (fold, history) in enumerate(sorted((member.histories or {}).items())):
+    for number, (fold, history) in enumerate(sorted(member.histories.items())):
         n_epochs = len(next(iter(history.values())))
         kept = np.arange(0, n_epochs, -(-n_epochs // MOST_POINTS))
         epochs = history.get("epoch", np.arange(1.0, n_epochs + 1))[kept]
@@ -187,7 +187,7 @@ def error_correlation(evidence: Evidence) -> go.Figure:
     values = np.array([[np.nan if cell is None else float(cell) for cell in row] for row in table])
     names = [short(member.name, 20) for member in evidence.members]
     places = list(range(len(names)))
-    ticks = {"tickvals": places, "ticktext": names, "showgrid": False}
+    ticks: dict[str, Any] = {"tickvals": places, "ticktext": names, "showgrid": False}
     drawn = figure(
         int(np.clip(110 + 54 * len(names), 220, 640)),
         xaxis=axis(**ticks, tickangle=-35 if len(names) > 3 else 0),
@@ -213,7 +213,9 @@ def error_correlation(evidence: Evidence) -> go.Figure:
 
 def front(evidence: Evidence) -> go.Figure:
     """Blends of fewer members or shifts: what each costs a clip, and how good it is; the chosen one stands out."""
-    entries: list[dict[str, Any]] = [entry for entry in evidence.blend.get("front") or [] if entry.get("ms") is not None]
+    entries: list[dict[str, Any]] = [
+        entry for entry in evidence.blend.get("front") or [] if entry.get("ms") is not None
+    ]
     if not entries:
         return note("blend.json tells no costs: blend with them to see accuracy against time.")
     entries = sorted(entries, key=lambda entry: entry["ms"])
@@ -227,9 +229,7 @@ def front(evidence: Evidence) -> go.Figure:
         )
         for entry in entries
     ]
-    drawn = figure(
-        320, xaxis=axis("time a clip, ms", rangemode="tozero"), yaxis=axis("top-1, %"), margin={"l": 8, "r": 24, "t": 12, "b": 8}
-    )
+    drawn = figure(320, xaxis=axis("time a clip, ms", rangemode="tozero"), yaxis=axis("top-1, %"))
     drawn.add_scatter(
         x=[entry["ms"] for entry in entries],
         y=[100 * entry["top1"] for entry in entries],
@@ -238,6 +238,7 @@ def front(evidence: Evidence) -> go.Figure:
         marker={
             "color": [ACCENT if entry.get("chosen") else QUIET for entry in entries],
             "size": [14 if entry.get("chosen") else 9 for entry in entries],
+            "opacity": 1.0,
         },
         hovertext=texts,
         hovertemplate="%{hovertext}<extra></extra>",

@@ -78,7 +78,11 @@ def fold_points(evidence: Evidence, member: MemberEvidence, fold: int, recording
         ModelFileError: the model cannot be read.
     """
     places = np.array(
-        [place for place in np.flatnonzero(evidence.folds == fold) if str(evidence.clip_ids[place]) in recordings.paths],
+        [
+            place
+            for place in np.flatnonzero(evidence.folds == fold)
+            if str(evidence.clip_ids[place]) in recordings.paths
+        ],
         dtype=np.int64,
     )[:MOST_CLIPS]
     places, embeddings, unreadable = _embed(evidence, member, fold, recordings, places)
@@ -126,7 +130,9 @@ def tsne(features: np.ndarray, seed: int = 0) -> np.ndarray:
     perplexity = float(min(30.0, max(1.0, (n - 1) / 3)))
     scaled = features - features.mean(axis=0)
     scaled = scaled / (scaled.std() + 1e-12)
-    return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(scaled.astype(np.float32)))
+    return np.asarray(
+        TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(scaled.astype(np.float32))
+    )
 
 
 def draw_points(evidence: Evidence, points: Points) -> go.Figure:
@@ -134,7 +140,7 @@ def draw_points(evidence: Evidence, points: Points) -> go.Figure:
     if not len(points.places):
         return note("There is no clip to show.")
     labels = evidence.labels[points.places]
-    hidden = axis(showgrid=False, showticklabels=False, ticks="")
+    hidden = axis(showgrid=False, showticklabels=False, showline=False)
     drawn = figure(520, xaxis=hidden, yaxis={**hidden, "scaleanchor": None}, showlegend=len(set(labels.tolist())) <= 20)
     names = [*evidence.class_names, "no label"]
     predicted, sure = evidence.predicted[points.places], evidence.probabilities[points.places].max(axis=1)

@@ -32,7 +32,9 @@ def choose_clips(evidence: Evidence, n_clips: int, n_listed: int) -> list[int]:
     wrong, unsure = ranked_wrong(evidence).tolist(), ranked_unsure(evidence).tolist()
     rest = [*wrong[n_listed:], *unsure[n_listed:], *np.flatnonzero(~evidence.known).tolist()]
     # By turns, so that a small number of clips still fills both lists.
-    first = [place for pair in zip(*_even(wrong[:n_listed], unsure[:n_listed]), strict=True) for place in pair if place >= 0]
+    first = [
+        place for pair in zip(*_even(wrong[:n_listed], unsure[:n_listed]), strict=True) for place in pair if place >= 0
+    ]
     return [*first, *rest][:n_clips]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def find_recordings(evidence: Evidence, data: Path | None = None) -> Recordings:
                 "Name the folder with the clips (--data DIR), or leave audio out (--no-audio)."
             )
         return found
-    told = [str(member.manifest["dataset_path"]) for member in evidence.members if (member.manifest or {}).get("dataset_path")]
+    told = [str(member.manifest["dataset_path"]) for member in evidence.members if member.manifest.get("dataset_path")]
     for folder in dict.fromkeys(told):
         if Path(folder).exists():
             return _look(Path(folder), evidence)
@@ -74,10 +75,8 @@ def _look(data: Path, evidence: Evidence) -> Recordings:
         by_name.setdefault(file.name, file)
     by_name |= {file.relative_to(root).as_posix(): file for file in files}
     if has_table(data):
-        try:
+        with suppress(EscError):  # where the table cannot be read, the names of the files have to do
             by_name |= {row.clip_id: row.path for row in read_table(data, folds=False).rows if row.path.is_file()}
-        except EscError:
-            pass  # the names of the files have to do
     paths = {clip_id: by_name[clip_id] for clip_id in map(str, evidence.clip_ids) if clip_id in by_name}
     n_gone = len(evidence.clip_ids) - len(paths)
     problem = f"{n_gone} of the {len(evidence.clip_ids)} clips are not (or no longer) in {root}." if n_gone else ""

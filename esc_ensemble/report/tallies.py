@@ -1,4 +1,4 @@
-"""Counts and shares behind the figures: confusion, scores of each class, calibration. scikit-learn's where it has them."""
+"""Counts and shares behind the figures: confusion, scores of each class, calibration; scikit-learn's where it can."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from esc_ensemble.logits import read_run
 from esc_ensemble.errors import LogitsError
+from esc_ensemble.logits import read_run
 from esc_ensemble.metrics import ECE_BINS, softmax
 from esc_ensemble.report.evidence import Evidence, MemberEvidence
-
-CLASS_METRICS = ("recall", "precision", "f1")
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def final_gaps(member: MemberEvidence) -> list[dict[str, Any]]:
         selection split where there is one, at its best epoch, else the held-out fold.
     """
     rows = []
-    for fold, history in sorted((member.histories or {}).items()):
+    for fold, history in sorted(member.histories.items()):
         last = len(history["epoch"]) - 1 if "epoch" in history else -1
         other_loss, other_top1 = None, None
         if "selection_loss" in history and np.isfinite(history["selection_loss"]).any():
@@ -157,7 +155,7 @@ def final_gaps(member: MemberEvidence) -> list[dict[str, Any]]:
 
 def has_selection(member: MemberEvidence) -> bool:
     """Whether a member's histories follow a selection split."""
-    return any("selection_loss" in history for history in (member.histories or {}).values())
+    return any("selection_loss" in history for history in member.histories.values())
 
 
 def _at(history: dict[str, np.ndarray], name: str, place: int) -> float | None:

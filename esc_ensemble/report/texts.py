@@ -32,6 +32,7 @@ def page_texts(evidence: Evidence, recordings: Recordings, facts: FileFacts) -> 
         "score_rows": [_score_row(row) for row in evidence.scores],
         "comparisons": [_comparison(row) for row in evidence.blend["comparisons"]],
         "member_rows": [_member_row(member) for member in evidence.members],
+        "protocols": sorted({has_selection(member) for member in evidence.members if member.histories}),
         "trainings": [_training(member, number) for number, member in enumerate(evidence.members)],
         "pairs": _pairs(evidence),
         "has_front": bool(evidence.blend["front"]),
@@ -76,7 +77,7 @@ def counted(n: int, noun: str, plural: str = "") -> str:
 
 
 def _facts(evidence: Evidence) -> list[str]:
-    names = {str(member.manifest["dataset"]) for member in evidence.members if (member.manifest or {}).get("dataset")}
+    names = {str(member.manifest["dataset"]) for member in evidence.members if member.manifest.get("dataset")}
     facts = [
         *sorted(names),
         counted(len(evidence.clip_ids), "clip"),
@@ -144,7 +145,7 @@ def _comparison(row: dict[str, Any]) -> dict[str, Any]:
     p = row.get("mcnemar_p")
     return {
         "title": row.get("title") or row.get("against", ""),
-        "clear": p is not None and p < SIGNIFICANT,
+        "significant": p is not None and p < SIGNIFICANT,
         "cells": [
             signed(100 * row["top1"], 2),
             span("top1", 100, 2),
@@ -263,7 +264,9 @@ def _settings(evidence: Evidence) -> list[tuple[str, str]]:
         return []
     keys = ("method", "combiner", "temperature", "objective", "tta", "trials", "seed", "fallback")
     found = [(key.replace("_", " "), evidence.blend[key]) for key in keys if evidence.blend.get(key) is not None]
-    return [(key, {True: "yes", False: "no"}[value] if isinstance(value, bool) else _plain(value)) for key, value in found]
+    return [
+        (key, {True: "yes", False: "no"}[value] if isinstance(value, bool) else _plain(value)) for key, value in found
+    ]
 
 
 def _plain(value: Any) -> str:
@@ -271,8 +274,10 @@ def _plain(value: Any) -> str:
 
 
 def _config(member: MemberEvidence) -> dict[str, Any]:
-    manifest = member.manifest or {}
-    facts = [(key, str(manifest[key])) for key in ("seed", "protocol", "device", "precision", "threads") if key in manifest]
+    manifest = member.manifest
+    facts = [
+        (key, str(manifest[key])) for key in ("seed", "protocol", "device", "precision", "threads") if key in manifest
+    ]
     packages = manifest.get("packages")
     versions = {"python": manifest.get("python"), **(packages if isinstance(packages, dict) else {})}
     return {
@@ -324,5 +329,3 @@ def commands(evidence: Evidence) -> list[str]:
 def _knows(command: str, model: str) -> bool:
     kind: Any = COMMANDS[command].model_fields["model"].annotation
     return bool(model) and model in getattr(kind.model_fields["name"].annotation, "__args__", ())
-
-

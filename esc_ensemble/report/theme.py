@@ -72,7 +72,7 @@ def figure(height: int, **layout: Any) -> go.Figure:
         "paper_bgcolor": PAPER,
         "plot_bgcolor": PAPER,
         "font": {"family": FONT, "size": 13, "color": INK},
-        "margin": {"l": 8, "r": 16, "t": 12, "b": 8},
+        "margin": {"l": 8, "r": 22, "t": 14, "b": 8},
         "xaxis": axis(),
         "yaxis": axis(),
         "hoverlabel": {"bgcolor": PAPER, "bordercolor": LINE, "font": {"color": INK, "size": 13}, "align": "left"},

@@ -34,7 +34,7 @@
 
   // ---- charts -----------------------------------------------------------------------------------------------------
   const NARROW = 560;
-  const LONGEST_NARROW = 13;
+  const LONGEST_NARROW = 19;
   const drawn = new Map();  // element -> whether it was narrow when it was drawn
   const settings = { displayModeBar: false, responsive: true, displaylogo: false, showTips: false };
 
@@ -76,16 +76,17 @@
     if (narrow) fitNarrow(figure.layout);
     const first = !drawn.has(element);
     drawn.set(element, narrow);
-    element.style.minHeight = "";
-    return Plotly.react(element, figure.data, figure.layout, settings).then(() => {
-      if (first) listen(element);
+    const place = element.firstElementChild;
+    place.style.height = `${figure.layout.height}px`;
+    return Plotly.react(place, figure.data, figure.layout, settings).then(() => {
+      if (first) listen(element, place);
     });
   }
   function redraw() {
     for (const element of drawn.keys()) draw(element);
   }
-  function listen(element) {
-    element.on("plotly_click", (event) => {
+  function listen(element, place) {
+    place.on("plotly_click", (event) => {
       const point = event.points[0];
       if (element.dataset.chart === "confusion") showCell(point.y, point.x);
       else if (element.dataset.chart.startsWith("embedding")) showClips(byId("map-clips"), "", [point.customdata]);
@@ -101,7 +102,7 @@
   for (const element of document.querySelectorAll(".chart")) {
     // Room for the chart before it is drawn, so that nothing jumps.
     const height = /"height":(\d+)/.exec(byId(`chart-${element.dataset.chart}`).textContent);
-    element.style.minHeight = `${(height ? Number(height[1]) : 300) + 24}px`;
+    element.append(make("div", { style: { height: `${height ? height[1] : 300}px` } }));
     seen.observe(element);
   }
   let resized = 0;
@@ -112,8 +113,7 @@
     }, 150);
   });
   for (const group of document.querySelectorAll(".choice")) {
-    let chart = group.nextElementSibling;
-    if (!chart.matches(".chart")) chart = chart.querySelector(".chart");
+    const chart = group.closest("figure, section").querySelector(".chart");
     group.addEventListener("click", (event) => {
       const button = event.target.closest("button");
       if (!button) return;
@@ -148,6 +148,14 @@
   audio.addEventListener("seeked", follow);
   audio.addEventListener("ended", () => { if (current) { current.time = 0; current.show(0); } });
 
+  function legible(ticks) {
+    const kept = [];
+    for (const tick of [...ticks].reverse()) {
+      const above = kept.length ? kept[kept.length - 1][1] : 1.1;
+      if (tick[1] > 0.07 && tick[1] < 0.93 && above - tick[1] > 0.2) kept.push(tick);
+    }
+    return kept;
+  }
   function makePlayer(place) {
     const { seconds, own, span, pictures, ticks } = media[place];
     const head = make("div", { className: "playhead" });
@@ -156,10 +164,10 @@
       "aria-valuemin": "0", "aria-valuemax": seconds.toFixed(2),
     });
     for (const { title, uri } of pictures) {
-      const labels = ticks.filter((tick, number) => number % 2 === ticks.length % 2 || ticks.length < 5).map(([hz, height]) =>
+      const labels = legible(ticks).map(([hz, height]) =>
         make("span", { className: "hz", style: { bottom: `${100 * height}%` } }, hz >= 1000 ? `${hz / 1000}k` : String(hz)));
       screen.append(make("div", { className: "picture" },
-        make("img", { src: uri, alt: `${title} spectrogram`, loading: "lazy", decoding: "async" }), make("span", {}, title), ...labels));
+        make("img", { src: uri, alt: `${title} spectrogram`, decoding: "async" }), make("span", { className: "channel" }, title), ...labels));
     }
     const across = (time) => Math.min(1, Math.max(0, (time - span[0]) / (span[1] - span[0])));
     if (own < seconds - 0.05) screen.append(make("div", { className: "repeat", style: { left: `${100 * across(own)}%` } }));
@@ -285,5 +293,5 @@
       for (const [id, link] of links) link.classList.toggle("here", id === entry.target.id);
     }
   }, { rootMargin: "-30% 0px -65% 0px" });
-  for (const id of links.keys()) spy.observe(byId(id));
+  for (const section of document.querySelectorAll("section")) spy.observe(section);
 })();
