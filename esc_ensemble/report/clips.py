@@ -46,7 +46,7 @@ class Media:
     clips: dict[int, dict[str, Any]]
     """Place of the clip -> `audio` (data URI), `pictures`, `seconds`, `own`, `span`, `ticks`."""
     problems: tuple[str, ...] = ()
-    """Clips that could not be decoded, a message each."""
+    """Clips that could not be decoded and models that could not be read, a message each."""
 
 
 def find_hearing(evidence: Evidence) -> Hearing:
@@ -95,7 +95,11 @@ def make_media(evidence: Evidence, recordings: Recordings, hearing: Hearing, pla
     problems: list[str] = []
     with progress("Clips to see and hear", sum(map(len, by_fold.values())), in_passing=True) as advance:
         for fold, members in sorted(by_fold.items()):
-            frontend = _frontend(hearing, fold)
+            try:
+                frontend = _frontend(hearing, fold)
+            except EscError as error:
+                problems.append(f"Fold {fold} is drawn as a plain log-mel spectrogram: {error}")
+                frontend = _plain_frontend(hearing.data.sample_rate)
             for place in members:
                 try:
                     heard = hear(recordings.paths[str(evidence.clip_ids[place])], hearing.data)
@@ -119,7 +123,10 @@ def _frontend(hearing: Hearing, fold: int) -> SpectrogramFrontend:
         model, _ = load_checkpoint(hearing.member.folder / f"fold-{fold}")
         if isinstance(model.frontend, SpectrogramFrontend):
             return model.frontend
-    rate = hearing.data.sample_rate
+    return _plain_frontend(hearing.data.sample_rate)
+
+
+def _plain_frontend(rate: int) -> SpectrogramFrontend:
     config = FrontendConfig(
         n_fft=1024, window=min(1024, rate // 25), hop=rate // 50, n_mels=64, f_max=rate / 2, channels=("logmel",)
     )
