@@ -111,14 +111,14 @@ class Evidence:
         rows: list[dict[str, Any]] = self.blend["scores"]
         if len(self.members) > 1:
             return rows
-        kept = [row for row in rows if row["name"] in ("chosen", "uniform_no_tta")]
-        return kept or rows[:1]
+        without_tta = [row for row in rows if row["name"] == "uniform_no_tta"]
+        return [{**self.chosen, "title": "Calibrated, cross-fitted"}, *without_tta]
 
     @property
     def chosen(self) -> dict[str, Any]:
         """The row that the headline shows: the cross-fitted score of what is deployed."""
-        rows = {row["name"]: row for row in self.blend["scores"]}
-        return rows.get("chosen") or self.blend["scores"][0]
+        rows: list[dict[str, Any]] = self.blend["scores"]
+        return next((row for row in rows if row["name"] == "chosen"), rows[0])
 
     def strongest_with_models(self) -> MemberEvidence | None:
         """Gives the member of highest accuracy whose fold models are there, or None."""

@@ -46,9 +46,12 @@ def scores(evidence: Evidence) -> go.Figure:
     values = [100.0 * row["metrics"]["top1"] for row in rows]
     intervals = [row.get("top1_interval") or (row["metrics"]["top1"],) * 2 for row in rows]
     colours = [ACCENT if row["name"] == "chosen" else MUTED if row.get("cross_fitted", True) else WRONG for row in rows]
+    low = min(100.0 * interval[0] for interval in intervals)
+    high = max(100.0 * interval[1] for interval in intervals)
+    pad = 0.04 * max(high - low, 1.0)
     drawn = figure(
-        64 + 34 * len(rows),
-        xaxis=axis("top-1, %", ticksuffix=" "),
+        84 + 34 * len(rows),
+        xaxis=axis("top-1, %", range=[low - pad, high + pad]),
         yaxis=axis(
             tickvals=places, ticktext=[short(row["title"]) for row in rows], showgrid=False, range=_around(rows)
         ),
@@ -95,7 +98,7 @@ def confusion(evidence: Evidence) -> go.Figure:
     small = {"size": 12 if labelled else 9, "color": MUTED}
     drawn = figure(
         int(np.clip(150 + 42 * n_classes, 340, 760)),
-        xaxis=axis("blend's answer", **ticks, tickangle=-45, tickfont=small, range=[-0.5, n_classes - 0.5]),
+        xaxis=axis(f"{evidence.kind}'s answer", **ticks, tickangle=-45, tickfont=small, range=[-0.5, n_classes - 0.5]),
         yaxis=axis("true class", **ticks, tickfont=small, range=[n_classes - 0.5, -0.5]),
     )
     full = [escape(name) for name in evidence.class_names]
@@ -237,8 +240,8 @@ def calibration(evidence: Evidence, run: str | None = None) -> go.Figure:
             y=accuracy,
             name=name,
             mode="lines+markers",
-            line={"color": colour, "width": 2, "dash": dash},
-            marker={"color": colour, "size": 7},
+            line={"color": colour, "width": 1.5, "dash": dash},
+            marker={"color": colour, "size": np.clip(2 * np.sqrt(bins["n_clips"]), 5, 13).round(1)},
             error_y={
                 **{"type": "data", "symmetric": False, "thickness": 1, "width": 0, "color": colour},
                 **{"array": 100 * bins["high"] - accuracy, "arrayminus": accuracy - 100 * bins["low"]},

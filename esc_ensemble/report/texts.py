@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from esc_ensemble.metrics import score
 from esc_ensemble.report.commands import commands, model_name
 from esc_ensemble.report.evidence import Evidence, MemberEvidence
 from esc_ensemble.report.recordings import FileFacts, Recordings
-from esc_ensemble.report.tallies import final_gaps, has_selection, rank_confused
+from esc_ensemble.report.tallies import final_gaps, has_selection, rank_confused, uncalibrated
 
 DASH = "–"
 MINUS = "−"
@@ -28,8 +29,10 @@ def page_texts(evidence: Evidence, recordings: Recordings, facts: FileFacts) -> 
         "warnings": list(evidence.blend["warnings"]),
         "facts": _facts(evidence),
         "headline": _headline(evidence),
-        "score_rows": [_score_row(row) for row in evidence.scores],
+        "score_rows": _score_rows(evidence),
         "comparisons": [_comparison(row) for row in evidence.blend["comparisons"]],
+        "has_costs": any(member.entry.get("cost") for member in evidence.members),
+        "has_class_weights": any(member.entry.get("class_weights") for member in evidence.members),
         "member_rows": [_member_row(member) for member in evidence.members],
         "protocols": sorted({has_selection(member) for member in evidence.members if member.histories}),
         "trainings": [_training(member, number) for number, member in enumerate(evidence.members)],
@@ -98,7 +101,7 @@ def _headline(evidence: Evidence) -> dict[str, Any]:
         {"title": "calibration error", "value": percent(metrics["ece"]), "unit": "%"},
     ]
     return {
-        "top1": percent(metrics["top1"]),
+        "top1": percent(metrics["top1"], 2),
         "low": percent(low),
         "high": percent(high),
         "n_right": int((evidence.predicted == evidence.labels)[evidence.known].sum()),
@@ -111,9 +114,21 @@ def _headline(evidence: Evidence) -> dict[str, Any]:
     }
 
 
+def _score_rows(evidence: Evidence) -> list[dict[str, Any]]:
+    rows = [_with_defaults(row) for row in evidence.scores]
+    if evidence.kind == "run" and not rows[0]["uncalibrated"]:
+        before = uncalibrated(evidence, evidence.members[0])
+        rows[0]["uncalibrated"] = {} if before is None else score(before, evidence.labels)
+    return [_score_row(row) for row in rows]
+
+
+def _with_defaults(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "uncalibrated": row.get("uncalibrated") or {}}
+
+
 def _score_row(row: dict[str, Any]) -> dict[str, Any]:
     metrics, over_folds = row["metrics"], row.get("over_folds") or {}
-    before = row.get("uncalibrated") or {}
+    before = row["uncalibrated"]
     low, high = row.get("top1_interval") or (None, None)
     top1 = over_folds.get("top1")
     return {
@@ -174,7 +189,6 @@ def _member_row(member: MemberEvidence) -> dict[str, Any]:
             number(cost.get("ms"), 1),
             number(cost.get("megabytes"), 1),
         ],
-        "class_weights": bool(entry.get("class_weights")),
     }
 
 

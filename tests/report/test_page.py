@@ -59,7 +59,7 @@ def test_the_page_says_what_was_chosen_and_why(reported: Reported) -> None:
     chosen = next(
         row for row in json.loads((reported.blend / "blend.json").read_text())["scores"] if row["name"] == "chosen"
     )
-    assert f"{100 * chosen['metrics']['top1']:.1f} %" in page.text.replace(" %", " %")
+    assert f"{100 * chosen['metrics']['top1']:.2f} %" in page.text
     for words in (
         "cross-fitted",
         "Tuned weights: cross-fitted gain",

@@ -43,13 +43,13 @@
     if (isDark()) text = text.replace(/#[0-9a-f]{6}\b/g, (colour) => dark[colour] || colour);
     return JSON.parse(text);
   }
-  function fitNarrow(layout) {
+  function fitNarrow(layout, width) {
     for (const key of Object.keys(layout)) {
       if (!/^[xy]axis/.test(key)) continue;
       const axis = layout[key];
       axis.tickfont = { ...axis.tickfont, size: 10 };
       if (Array.isArray(axis.ticktext)) {
-        axis.ticktext = axis.ticktext.map((text) => shorten(text));
+        axis.ticktext = axis.ticktext.map((text) => shorten(text, width < 440 ? 9 : 13));
       }
     }
     if (layout.meta && layout.meta.stack) {
@@ -62,9 +62,9 @@
       layout.height = Math.round(layout.height * 1.55 + 60);
     }
   }
-  function shorten(text) {
+  function shorten(text, longest) {
     const plain = make("textarea", { innerHTML: text }).value;  // entities to letters; nothing in a textarea runs
-    if (plain.includes(" → ")) return plain.split(" → ").map((part) => escaped(cut(part, 9))).join(" → ");
+    if (plain.includes(" → ")) return plain.split(" → ").map((part) => escaped(cut(part, longest))).join(" → ");
     return escaped(cut(plain, LONGEST_NARROW));
   }
   const cut = (text, longest) => (text.length <= longest ? text : `${text.slice(0, longest - 1)}…`);
@@ -73,7 +73,7 @@
   function draw(element) {
     const figure = read(element.dataset.chart);
     const narrow = element.clientWidth < NARROW;
-    if (narrow) fitNarrow(figure.layout);
+    if (narrow) fitNarrow(figure.layout, element.clientWidth);
     const first = !drawn.has(element);
     drawn.set(element, narrow);
     const place = element.firstElementChild;
@@ -259,6 +259,10 @@
   const MOST_LISTED = 40;
   function showClips(shelf, title, places) {
     shelf.classList.add("filled");
+    const chart = shelf.parentElement.querySelector(".chart");  // beside it: no taller than it
+    const beside = shelf.offsetTop < chart.parentElement.offsetTop + chart.offsetHeight;
+    shelf.style.maxHeight = beside ? `${Math.max(420, chart.offsetHeight)}px` : "";
+    shelf.scrollTop = 0;
     shelf.replaceChildren();
     if (title) shelf.append(make("h4", {}, title));
     const heard = places.filter((place) => media[place]).length;
