@@ -33,6 +33,8 @@ from esc_ensemble.report.theme import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+SOLID: dict[str, Any] = {"opacity": 1.0, "line": {"width": 0}}
+"""For dots of several sizes, which plotly would make translucent."""
 MOST_LABELLED = 30
 """Classes up to which each has a name at the confusion matrix and a number in its cells."""
 MOST_ROWS = 40
@@ -241,7 +243,7 @@ def calibration(evidence: Evidence, run: str | None = None) -> go.Figure:
             name=name,
             mode="lines+markers",
             line={"color": colour, "width": 1.5, "dash": dash},
-            marker={"color": colour, "size": np.clip(2 * np.sqrt(bins["n_clips"]), 5, 13).round(1)},
+            marker={"color": colour, "size": np.clip(2 * np.sqrt(bins["n_clips"]), 5, 13).round(1), **SOLID},
             error_y={
                 **{"type": "data", "symmetric": False, "thickness": 1, "width": 0, "color": colour},
                 **{"array": 100 * bins["high"] - accuracy, "arrayminus": accuracy - 100 * bins["low"]},

@@ -240,7 +240,18 @@ def front(evidence: Evidence) -> go.Figure:
             "size": [14 if entry.get("chosen") else 9 for entry in entries],
             "opacity": 1.0,
         },
+        error_y=_whiskers(entries),
         hovertext=texts,
         hovertemplate="%{hovertext}<extra></extra>",
     )
     return drawn
+
+
+def _whiskers(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """95 % intervals of top-1, as plotly wants them; none where blend.json tells none."""
+    ends = [entry.get("top1_interval") or (entry["top1"], entry["top1"]) for entry in entries]
+    return {
+        **{"type": "data", "symmetric": False, "thickness": 1.2, "width": 0, "color": QUIET},
+        "array": [100 * (high - entry["top1"]) for entry, (_, high) in zip(entries, ends, strict=True)],
+        "arrayminus": [100 * (entry["top1"] - low) for entry, (low, _) in zip(entries, ends, strict=True)],
+    }

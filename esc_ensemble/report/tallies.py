@@ -107,7 +107,7 @@ def uncalibrated(evidence: Evidence, member: MemberEvidence) -> np.ndarray | Non
     stored = np.round(run.shifts.astype(np.float64), 6)
     shifts = [float(shift) for shift in member.entry.get("shifts", [0.0])]
     places = [int(np.abs(stored - shift).argmin()) for shift in shifts]
-    if not np.allclose(stored[places], shifts, atol=1e-5) or member.entry.get("shift_mode", "cyclic") != "cyclic":
+    if not np.allclose(stored[places], shifts, atol=1e-5):
         return None
     order = np.argsort(run.clip_ids)
     if not np.array_equal(run.clip_ids[order], np.sort(evidence.clip_ids)):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,17 @@ def test_curves_are_those_of_history(made: Made) -> None:
     history = evidence.members[0].histories[1]
     np.testing.assert_allclose(drawn.data[0].y, history["train_loss"], atol=1e-4)
     np.testing.assert_allclose(drawn.data[1].y, 100 * history["train_top1"], atol=1e-3)
+
+
+def test_curves_follow_the_selection_split_where_there_is_one(made: Made, tmp_path: Path) -> None:
+    run = tmp_path / "one"
+    shutil.copytree(made.runs[0], run)
+    rows = ["epoch,train_loss,train_top1,selection_loss,selection_top1", "1,2.0,0.3,2.2,0.2", "2,1.0,0.6,1.9,0.4"]
+    (run / "fold-2" / "history.csv").write_text("\n".join(rows))
+    drawn = report.curves(load(run))
+    strong = [trace for trace in drawn.data if trace.legendgroup == "fold 2" and trace.line.dash == "solid"]
+    assert [list(trace.y) for trace in strong] == [[2.2, 1.9], [20.0, 40.0]]
+    assert sum(trace.line.dash == "dot" for trace in drawn.data) == 4
 
 
 def test_curves_of_a_run_without_history_say_so(evidence: Evidence) -> None:
