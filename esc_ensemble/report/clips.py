@@ -25,6 +25,7 @@ MOST_HZ = 32000
 MP3_QUALITY = 0.8
 """libsndfile's compression level, 0 best to 1 smallest; about 40 kbit/s here."""
 TICKS_HZ = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)
+MOST_COLUMNS = 800
 COLOURMAP = "magma"
 CHANNEL_TITLES = {"logmel": "log-mel", "pcen": "PCEN"}
 
@@ -152,12 +153,21 @@ def draw(waveform: np.ndarray, frontend: SpectrogramFrontend, sample_rate: int) 
     start = (config.n_fft - config.hop) / 2 / sample_rate
     return {
         "pictures": [
-            {"title": CHANNEL_TITLES.get(name, name), "uri": png_uri(to_bytes(channel))}
+            {"title": CHANNEL_TITLES.get(name, name), "uri": png_uri(to_bytes(narrowed(channel)))}
             for name, channel in zip(config.channels, features, strict=True)
         ],
         "span": [round(start, 5), round(start + features.shape[2] * config.hop / sample_rate, 5)],
         "ticks": _ticks(config, sample_rate),
     }
+
+
+def narrowed(values: np.ndarray, n_columns: int = MOST_COLUMNS) -> np.ndarray:
+    """Averages neighbouring frames of (F, L) where there are more than a screen shows: (F, at most `n_columns`)."""
+    n_frames = values.shape[1]
+    if n_frames <= n_columns:
+        return values
+    starts = np.linspace(0, n_frames, n_columns, endpoint=False).astype(int)
+    return np.asarray(np.add.reduceat(values, starts, axis=1) / np.diff([*starts, n_frames]))
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:

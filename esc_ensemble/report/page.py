@@ -15,7 +15,7 @@ import numpy as np
 from esc_ensemble import __version__
 from esc_ensemble.errors import EscError
 from esc_ensemble.files import write_text
-from esc_ensemble.progress import progress
+from esc_ensemble.progress import progress, say
 from esc_ensemble.report import figures, member_figures, texts
 from esc_ensemble.report.evidence import Evidence
 from esc_ensemble.report.points import draw_points, fold_points, probability_points
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FILE_NAME = "report.html"
 DEFAULT_CLIPS = 80
 N_LISTED = 12
+LARGE_BYTES = 15_000_000
 TOP = 3
 
 
@@ -113,8 +114,10 @@ def write_report(
         "payload": safe_json(json.dumps(_payload(evidence, media), ensure_ascii=False, allow_nan=False)),
     }
     write_text(path, _render(context))
-    n_embedded = context["n_embedded"]
-    return Written(path, path.stat().st_size, n_embedded, round(time.monotonic() - start, 1), tuple(missing))
+    n_embedded, n_bytes = context["n_embedded"], path.stat().st_size
+    if n_bytes > LARGE_BYTES and n_embedded:
+        say(f"{path} has {n_bytes / 1e6:.0f} MB, which is much to send; fewer clips make it smaller (--clips).")
+    return Written(path, n_bytes, n_embedded, round(time.monotonic() - start, 1), tuple(missing))
 
 
 def safe_json(text: str) -> str:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import json
 from base64 import b64decode
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,12 @@ from esc_ensemble.config import DataConfig
 from esc_ensemble.data.audio import prepare
 from esc_ensemble.models.checkpoint import load_checkpoint
 from esc_ensemble.report import Evidence, load
-from esc_ensemble.report.clips import audio_uri, draw, find_hearing, make_media, png_uri, to_bytes
+from esc_ensemble.report.clips import audio_uri, draw, find_hearing, make_media, narrowed, png_uri, to_bytes
 from esc_ensemble.report.ranking import choose_clips, ranked_unsure, ranked_wrong
 from esc_ensemble.report.recordings import find_recordings, hear
 from tests.conftest import Made
 from tests.report.schema2 import blend_runs2
+from tests.tiny import tiny_spec
 
 
 def bytes_of(uri: str) -> bytes:
@@ -56,6 +59,13 @@ def test_a_picture_has_low_bands_at_the_bottom() -> None:
     assert image.size == (10, 4) and image.mode == "P"
     colours = np.asarray(image.convert("RGB"))
     assert colours[-1].sum() > colours[0].sum()
+
+
+def test_long_pictures_are_narrowed_by_means() -> None:
+    values = np.arange(20.0).reshape(2, 10)
+    np.testing.assert_allclose(narrowed(values, 5), [[0.5, 2.5, 4.5, 6.5, 8.5], [10.5, 12.5, 14.5, 16.5, 18.5]])
+    assert narrowed(values, 3).shape == (2, 3)
+    np.testing.assert_array_equal(narrowed(values, 10), values)
 
 
 def test_a_silent_picture_is_drawn_too() -> None:
@@ -112,6 +122,16 @@ def test_ears_are_a_member_with_a_spectrogram(made: Made, evidence: Evidence, tm
     assert hearing.member is not None and hearing.data.sample_rate == 8000
     assert find_hearing(evidence).member is None
     assert "No model is at hand" in find_hearing(evidence).caption
+
+
+def test_a_member_that_hears_waveforms_lends_its_rate_alone(evidence: Evidence, tmp_path: Path) -> None:
+    spec = tiny_spec("wave_backbone")
+    (tmp_path / "fold-1").mkdir()
+    (tmp_path / "fold-1" / "model.json").write_text(json.dumps({"schema": 1, "run": "b", "fold": 1, **spec.to_json()}))
+    member = replace(evidence.members[0], name="b", folder=tmp_path, checkpoints=(1,))
+    hearing = find_hearing(replace(evidence, members=(member, evidence.members[1])))
+    assert hearing.member is None and hearing.data.sample_rate == spec.data.sample_rate
+    assert hearing.caption.startswith("b hears the waveform itself")
 
 
 def test_a_clip_that_cannot_be_decoded_is_told(made: Made, tmp_path: Path) -> None:

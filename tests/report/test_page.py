@@ -216,6 +216,14 @@ def test_the_command_finds_blends_before_runs_and_tells_people(
     assert (tmp_path / "submissions" / "mix" / "report.html").stat().st_size > 1e6
 
 
+def test_a_large_page_is_told(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esc_ensemble.report.page.LARGE_BYTES", 1_000_000)
+    write_report(load(made.runs[0]), tmp_path / "page.html", n_clips=1)
+    assert "fewer clips make it smaller (--clips)" in capsys.readouterr().err
+
+
 def test_a_wrong_name_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "no-such", "--runs", str(tmp_path)]) == 2
     assert "neither a blend" in capsys.readouterr().err
