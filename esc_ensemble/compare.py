@@ -17,11 +17,11 @@ from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.errors import ConfigError, DiskError, EscError, list_problems
 from esc_ensemble.files import atomic_path, folder_lock, write_json
 from esc_ensemble.logits import RunLogits, read_run
+from esc_ensemble.manifest import check_same_settings
 from esc_ensemble.metrics import bootstrap_interval, clip_losses, softmax
 from esc_ensemble.progress import say
 from esc_ensemble.settings import build, merge
 from esc_ensemble.training.crossval import RunOptions, check_run, train_run
-from esc_ensemble.training.manifest import check_same_settings
 
 BASE = "base"
 N_DRAWS = 2000

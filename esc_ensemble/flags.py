@@ -17,8 +17,8 @@ Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 CountOrAll = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 
 
-def _check_name(kind: Any, value: str) -> None:  # noqa: ARG001 - cyclopts' shape
-    if value.strip() in ("", ".") or ".." in Path(value).parts:
+def _check_name(kind: Any, value: str | None) -> None:  # noqa: ARG001 - cyclopts' shape
+    if value is not None and (value.strip() in ("", ".") or ".." in Path(value).parts):
         raise ValueError(f'"{value}" is not a name for a folder.')
 
 
@@ -60,8 +60,8 @@ class DataFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class TrainingFlags(DataFlags):
-    """What all commands that train fold by fold can be told beside their settings."""
+class FoldFlags(DataFlags):
+    """What all commands that go through the folds can be told beside their settings."""
 
     fold: Numbers = ()
     """Folds to train, such as 1,2; all where not given."""
@@ -69,6 +69,13 @@ class TrainingFlags(DataFlags):
     """Keep only ESC-50's ten classes marked esc10."""
     n_folds: int = 0
     """Make this many folds by source, where the data has none."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainingFlags(FoldFlags):
+    """What all commands that train networks fold by fold can be told beside their settings."""
+
     parallel_folds: CountOrAll = 0
     """Folds trained at once; 0 takes one for each CPU thread, and one on a GPU."""
 

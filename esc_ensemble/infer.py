@@ -135,16 +135,32 @@ class Classifier:
             return error
 
     def listen_shifted(self, waveforms: np.ndarray) -> np.ndarray:
-        """Gives probabilities (B, C) of waveforms (B, T), averaged over the training runs' cyclic time shifts.
+        """Gives probabilities (B, C) of waveforms (B, T), averaged over the training runs' time shifts.
 
         Log-probabilities are averaged. For a geometric blend whose members share their shifts this equals a
         file exported with the shifts inside.
         """
-        shifts = sorted({shift for member in self.metadata["members"] for shift in member["stored_shifts"]})
-        shifted = np.concatenate([np.roll(waveforms, round(shift * self.sample_rate), axis=1) for shift in shifts])
+        shifts = sorted(
+            {
+                (shift, member.get("shift_mode", "cyclic"))  # files of earlier versions know but one
+                for member in self.metadata["members"]
+                for shift in member["stored_shifts"]
+            }
+        )
+        shifted = np.concatenate([_shift(waveforms, round(shift * self.sample_rate), mode) for shift, mode in shifts])
         log_probs = np.log(np.maximum(self.listen(shifted), PROBABILITY_FLOOR))  # (S·B, C)
         mean = np.exp(log_probs.reshape(len(shifts), len(waveforms), -1).mean(axis=0))  # (S·B, C) -> (B, C)
         return mean / mean.sum(axis=1, keepdims=True)
+
+
+def _shift(waveforms: np.ndarray, shift: int, mode: str) -> np.ndarray:
+    """Moves waveforms (B, T) later by `shift` samples, as `esc_ensemble.predict.shift_samples` does."""
+    if mode == "cyclic":
+        return np.roll(waveforms, shift, axis=1)
+    moved = np.zeros_like(waveforms)
+    n_kept = max(0, waveforms.shape[1] - abs(shift))
+    moved[:, max(shift, 0) : max(shift, 0) + n_kept] = waveforms[:, max(-shift, 0) : max(-shift, 0) + n_kept]
+    return moved
 
 
 def find_audio(paths: Iterable[Path]) -> list[Path]:

@@ -5,10 +5,11 @@ One `.npz` a fold, no pickle inside, so that any framework can write it:
     clip_ids (N,) str           the clips of the fold held out as test
     labels (N,) int64           their class numbers, -1 where unknown
     logits (S, N, C) float32    for each time shift, clip and class
-    shifts (S,) float32         seconds of each cyclic shift, 0.0 among them
+    shifts (S,) float32         seconds of each time shift, 0.0 among them
     selection_clip_ids, selection_labels, selection_logits    the same for the selection split; N may be 0
     sources, selection_sources (N,) str                       optional: the recording each clip was cut from
-    meta () str                 JSON: schema, class_names, fold, run, config_hash, dataset_fingerprint
+    meta () str                 JSON: schema, class_names, fold, run, config_hash, dataset_fingerprint, and optionally
+                                shift_mode: "cyclic" (what leaves at one end comes in at the other) or "zero"
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from esc_ensemble.config.kinds import ShiftMode
 from esc_ensemble.errors import LogitsError, list_problems
 from esc_ensemble.files import atomic_path
 from esc_ensemble.logits_rules import KEYS, OPTIONAL_KEYS, SCHEMA, content_problems
@@ -74,6 +76,8 @@ class FoldLogits:
     """Hash of the run's resolved config."""
     dataset_fingerprint: str
     """Fingerprint of the data the run was trained on."""
+    shift_mode: ShiftMode = "cyclic"
+    """What a shift does with what it moves over the clip's end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +115,11 @@ class RunLogits:
     def shifts(self) -> np.ndarray:
         """(S,) float32 seconds."""
         return self.folds[0].shifts
+
+    @property
+    def shift_mode(self) -> ShiftMode:
+        """What a shift does with what it moves over the clip's end."""
+        return self.folds[0].shift_mode
 
 
 def logits_path(run_dir: Path, fold: int) -> Path:
@@ -164,6 +173,7 @@ def read_logits(path: Path) -> FoldLogits:
         run=meta["run"],
         config_hash=meta["config_hash"],
         dataset_fingerprint=meta["dataset_fingerprint"],
+        shift_mode=meta.get("shift_mode", "cyclic"),
     )
 
 
@@ -210,7 +220,7 @@ def _run_problems(run_dir: Path, by_path: dict[Path, FoldLogits]) -> list[str]:
         for path, fold in by_path.items()
         if path != logits_path(run_dir, fold.fold)
     ]
-    for field in ("class_names", "run", "dataset_fingerprint", "config_hash"):
+    for field in ("class_names", "run", "dataset_fingerprint", "config_hash", "shift_mode"):
         problems += [
             f"{path.relative_to(run_dir)} has another {field} than {first_path.relative_to(run_dir)}"
             for path, fold in by_path.items()
@@ -237,6 +247,7 @@ def _to_arrays(fold_logits: FoldLogits) -> dict[str, np.ndarray]:
         "run": fold_logits.run,
         "config_hash": fold_logits.config_hash,
         "dataset_fingerprint": fold_logits.dataset_fingerprint,
+        "shift_mode": fold_logits.shift_mode,
     }
     arrays = {"shifts": np.ascontiguousarray(fold_logits.shifts)}
     for prefix, part in (("", fold_logits.test), ("selection_", fold_logits.selection)):

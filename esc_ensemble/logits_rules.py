@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+
+from esc_ensemble.config.kinds import ShiftMode
 
 SCHEMA = 1
 KEYS = (
@@ -28,6 +30,7 @@ META_TYPES: Mapping[str, type] = {
     "config_hash": str,
     "dataset_fingerprint": str,
 }
+SHIFT_MODES: tuple[str, ...] = get_args(ShiftMode)
 MAX_NAMED = 5
 
 
@@ -72,6 +75,8 @@ def _read_meta(text: np.ndarray) -> tuple[dict[str, Any], list[str]]:
         problems.append("meta: class_names must hold at least one name, each a text that is not empty")
     elif len(set(names)) != len(names):
         problems.append(f"meta: class_names repeats {_named({n for n in names if names.count(n) > 1})}")
+    if meta.get("shift_mode", "cyclic") not in SHIFT_MODES:
+        problems.append(f"meta: shift_mode must be {' or '.join(SHIFT_MODES)}, found {meta['shift_mode']!r}")
     if not meta["run"]:
         problems.append("meta: run is empty")
     return meta, problems

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from esc_ensemble.config.kinds import ShiftMode
 from esc_ensemble.memory import free_unused, is_out_of_memory
 from esc_ensemble.progress import progress, stay_silent
 
@@ -21,22 +22,35 @@ def to_waveform(samples: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(samples).to(device, non_blocking=True).float() * INT16_SCALE
 
 
+def shift_samples(waveform: Tensor, shift: int, mode: ShiftMode = "cyclic") -> Tensor:
+    """Moves waveforms (B, T) later by `shift` samples: in a circle, or with silence where nothing comes in."""
+    if mode == "cyclic":
+        return waveform.roll(shift, dims=1)
+    moved = torch.nn.functional.pad(waveform, (max(shift, 0), max(-shift, 0)))
+    return moved[:, : waveform.shape[1]] if shift > 0 else moved[:, -shift:]
+
+
 def shift_waveform(
-    waveform: Tensor, shift_seconds: Sequence[float], sample_rate: int, window_seconds: float = 0.0
+    waveform: Tensor,
+    shift_seconds: Sequence[float],
+    sample_rate: int,
+    window_seconds: float = 0.0,
+    mode: ShiftMode = "cyclic",
 ) -> Tensor:
-    """Gives what is heard of each clip at every cyclic time shift; a positive shift is later.
+    """Gives what is heard of each clip at every time shift; a positive shift is later.
 
     Args:
         waveform: (B, T).
         shift_seconds: S shifts.
         sample_rate: in Hz.
         window_seconds: length W of the stretch in the middle that is heard; 0 hears all.
+        mode: what a shift does with what it moves over the clip's end.
 
     Returns:
         (S, B, W), or (S, B, T) without a window.
     """
     n_window = round(window_seconds * sample_rate)
-    shifted = [waveform.roll(round(shift * sample_rate), dims=1) for shift in shift_seconds]
+    shifted = [shift_samples(waveform, round(shift * sample_rate), mode) for shift in shift_seconds]
     return torch.stack([middle(each, n_window) for each in shifted])
 
 
@@ -63,6 +77,7 @@ def predict_logits(
     n_classes: int,
     device: torch.device,
     window_seconds: float = 0.0,
+    shift_mode: ShiftMode = "cyclic",
     batch_size: int = 16,
     title: str = "",
 ) -> np.ndarray:
@@ -72,11 +87,12 @@ def predict_logits(
         model: waveform (B, T) to logits (B, C); put into eval mode.
         read_batch: clip numbers (B,) to int16 waveforms (B, T), such as `WaveformCache.batch`.
         index: clip numbers (N,).
-        shift_seconds: cyclic shifts (S,) in seconds.
+        shift_seconds: shifts (S,) in seconds.
         sample_rate: of the waveforms, in Hz.
         n_classes: C, for the shape where there is no clip.
         device: where the model is.
         window_seconds: length of the stretch in the middle that each shift hears; 0 hears all.
+        shift_mode: what a shift does with what it moves over the clip's end.
         batch_size: clips at a time; each makes S waveforms. Halved where the memory runs out.
         title: for the progress display, which only shows where it takes long; none where empty.
     """
@@ -88,7 +104,8 @@ def predict_logits(
         while start < len(index):
             waveforms = read_batch(index[start : start + batch_size])
             try:
-                part = _all_shifts(model, to_waveform(waveforms, device), shift_seconds, sample_rate, window_seconds)
+                waveform = to_waveform(waveforms, device)
+                part = _all_shifts(model, waveform, shift_seconds, sample_rate, window_seconds, shift_mode)
             except RuntimeError as error:
                 if batch_size == 1 or not is_out_of_memory(error):
                     raise

@@ -8,13 +8,19 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from esc_ensemble.errors import EscError, WorkError
+
+Chunk = TypeVar("Chunk")
+Result = TypeVar("Result")
 
 
 def can_spawn() -> bool:
@@ -34,6 +40,40 @@ def follow_parent() -> None:
             os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def map_chunks(
+    work: Callable[[Chunk], Sequence[Result]], chunks: Iterable[Chunk], n_workers: int, doing: str
+) -> Iterator[Result]:
+    """Gives the results of `work` on each chunk, one by one and in order, from several processes.
+
+    Args:
+        work: what can be pickled: a function at the top of its module, or a `partial` of one.
+        chunks: what to work on; taken no more than a few ahead, so that a slow reader does not fill the memory.
+        n_workers: processes.
+        doing: what they do, for the message.
+
+    Raises:
+        WorkError: a worker process died.
+    """
+    # Spawned, not forked: a fork of a process with running threads (torch, the progress bar) may hang.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(n_workers, mp_context=context, initializer=follow_parent)
+    waiting: deque[Future[Sequence[Result]]] = deque()
+    try:
+        for chunk in chunks:
+            if len(waiting) >= 3 * n_workers:
+                yield from waiting.popleft().result()
+            waiting.append(executor.submit(work, chunk))
+        while waiting:
+            yield from waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise WorkError(
+            f"A worker process died while {doing}; most often the memory ran out. Try fewer workers. "
+            'A script that calls this needs `if __name__ == "__main__":` around its work.'
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def run_together(work: Callable[..., None], shares: Sequence[tuple[Any, ...]]) -> None:

@@ -112,7 +112,8 @@ def exported(made: Made) -> Exported:
         code = main(["export", str(made.blend), "--exports", str(folder), "--check-clips", "20", "--json"])
     assert code == 0
     content = read_source(made.blend)
-    plain = content | {"tta": False, "members": [{**member, "shifts": [0.0]} for member in content["members"]]}
+    unshifted = {"shifts": [0.0], "shift_weights": [1.0]}
+    plain = content | {"tta": False, "members": [member | unshifted for member in content["members"]]}
     clips = find_clips(content, made.blend, None, 2)
     no_tta, _ = export_onnx(load_parts(plain, made.blend), plain, clips, folder / "plain.onnx")
     return Exported(folder / "both.onnx", json.loads(stdout.getvalue()), no_tta)

@@ -123,6 +123,9 @@ def values_of(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
         kind, limits = getattr(inner, "__origin__", inner), getattr(inner, "__metadata__", ())
         limits = [part for item in limits for part in getattr(item, "metadata", [item])]
         return st.lists(values_of(kind if limits else inner, limits), max_size=4).map(tuple)
+    if get_origin(annotation) is dict:
+        key, value = get_args(annotation)
+        return st.dictionaries(values_of(key, []), values_of(value, []), max_size=3)
     if issubclass(annotation, Settings):
         return settings_of(annotation)
     numbers: dict[type, Any] = {

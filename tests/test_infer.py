@@ -15,7 +15,7 @@ import torch
 
 from esc_ensemble.__main__ import main
 from esc_ensemble.errors import DataError, ModelFileError
-from esc_ensemble.export.fused import FusedBlend, load_parts
+from esc_ensemble.export.fused import FusedBlend, load_parts, mixing_of
 from esc_ensemble.export.source import read_source
 from esc_ensemble.infer import METADATA_KEY, Classifier, Prediction, find_audio, to_json, write_predictions
 from tests.conftest import Exported, Made
@@ -62,7 +62,7 @@ def test_predictions_without_torch_are_torchs(exported: Exported, made: Made, cl
     found = json.loads(out.read_text())
     assert len(found) == 5
     content = read_source(made.blend)
-    fused = FusedBlend(load_parts(content, made.blend), content["combiner"]).eval()
+    fused = FusedBlend(load_parts(content, made.blend), mixing_of(content)).eval()
     hear = Classifier(exported.onnx).prepare
     waves = torch.from_numpy(np.stack([hear(Path(row["file"])) for row in found]))
     with torch.inference_mode():

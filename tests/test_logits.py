@@ -79,6 +79,7 @@ def test_file_has_the_documented_keys_and_no_pickle(tmp_path):
         "run": "first",
         "config_hash": "c0ffee",
         "dataset_fingerprint": "f00d",
+        "shift_mode": "cyclic",
     }
 
 

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from esc_ensemble.blend.budget import fit_within
 from esc_ensemble.blend.calibrate import fit_temperature
-from esc_ensemble.blend.combine import combine, log_probabilities, mean_over_shifts
+from esc_ensemble.blend.combine import Mixture, blend_probabilities, log_probabilities, mean_over_shifts
+from esc_ensemble.blend.costs import Cost
+from esc_ensemble.blend.fit import fit_mixture
 from esc_ensemble.blend.members import MemberLogits
-from esc_ensemble.blend.search import search_weights
+from esc_ensemble.blend.objective import Evidence
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.logits import RunLogits
-from esc_ensemble.progress import Advance
+from esc_ensemble.progress import Advance, stay_silent
 
 
 @dataclass(frozen=True, eq=False)
 class OofLogits:
-    """What a blend is fitted on: one array of logits a member, and where each clip belongs."""
+    """What a blend is fitted on: each member's logits at the shifts that count, and where each clip belongs."""
 
-    logits: np.ndarray
-    """(M, N, C) float32, already averaged over shifts."""
+    logits: tuple[np.ndarray, ...]
+    """M arrays (S, N, C) float32."""
     labels: np.ndarray
     """(N,) int64, -1 where unknown."""
     fold_index: np.ndarray
     """(N,) int64, place of the clip's fold among the K folds."""
     selection_temperatures: np.ndarray
     """(M, K), fitted on each fold's selection split; NaN for members without one."""
+    plain: tuple[int, ...]
+    """For each member, which of its shifts is the clip as it is."""
+    costs: tuple[Cost | None, ...] = ()
+    """What each member costs at all its shifts; needed where a limit is set."""
 
     @property
     def n_folds(self) -> int:
         """K."""
         return int(self.selection_temperatures.shape[1])
+
+    @property
+    def n_members(self) -> int:
+        """M."""
+        return len(self.logits)
+
+    @cached_property
+    def means(self) -> np.ndarray:
+        """(M, N, C) float32 mean over shifts."""
+        return np.stack([mean_over_shifts(values) for values in self.logits])
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,46 +59,74 @@ class Fit:
 
     temperatures: np.ndarray
     """(M, K), for each member's fold models."""
-    weights: np.ndarray
-    """(M,), summing to 1."""
+    mixture: Mixture
+    """Weights and the rest."""
 
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
     """Predictions of each fold by a blend that was fitted on the other folds."""
 
-    log_probs: np.ndarray
-    """(M, N, C) each member's calibrated log-probabilities."""
-    weights: np.ndarray
-    """(K, M) the weights used on each held-out fold."""
-    uniform: np.ndarray
-    """(N, C) probabilities of equal weights."""
-    tuned: np.ndarray
-    """(N, C) probabilities of the tuned weights."""
+    probabilities: np.ndarray
+    """(N, C)."""
+    before: np.ndarray
+    """(N, C) the same without the blend's own temperature."""
+    fits: tuple[Fit, ...]
+    """K fits, each without its fold."""
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(K, M) the weights used on each held-out fold."""
+        return np.array([fit.mixture.weights for fit in self.fits])
 
 
-def oof_logits(members: MemberLogits, tta: bool) -> OofLogits:
-    """Averages each member over its shifts and fits the temperatures of those with a selection split."""
-    means = [
-        mean_over_shifts(logits, shifts, tta) for logits, shifts in zip(members.logits, members.shifts, strict=True)
-    ]
+def oof_logits(members: MemberLogits, config: BlendConfig, costs: tuple[Cost | None, ...] = ()) -> OofLogits:
+    """Takes the shifts that count and fits the temperatures of members with a selection split.
+
+    Raises:
+        LogitsError: a shift is asked for that a member has not stored, or a member that is not there.
+    """
+    counting = members.counting_shifts(config)
     return OofLogits(
-        logits=np.stack(means),
+        logits=tuple(logits[chosen] for logits, chosen in zip(members.logits, counting, strict=True)),
         labels=members.labels,
         fold_index=np.searchsorted(members.fold_numbers, members.fold_of_clip),
-        selection_temperatures=np.array([selection_temperatures(run, tta) for run in members.runs]),
+        selection_temperatures=np.array(
+            [selection_temperatures(run, chosen) for run, chosen in zip(members.runs, counting, strict=True)]
+        ),
+        plain=tuple(
+            int(np.flatnonzero(shifts[chosen] == 0.0)[0]) if (shifts[chosen] == 0.0).any() else 0
+            for shifts, chosen in zip(members.shifts, counting, strict=True)
+        ),
+        costs=costs,
     )
 
 
-def selection_temperatures(run: RunLogits, tta: bool) -> list[float]:
+def selection_temperatures(run: RunLogits, chosen: np.ndarray) -> list[float]:
     """Gives a temperature for each fold from its selection split, or NaN for all where a fold has none.
 
     A selection split holds no test clip of its fold, so this temperature may be used to score that fold.
+
+    Args:
+        run: the member.
+        chosen: (S,) bool, which of its shifts count.
     """
     parts = [fold.selection for fold in run.folds]
     if not all((part.labels >= 0).any() for part in parts):
         return [float("nan")] * len(parts)
-    return [fit_temperature(mean_over_shifts(part.logits, run.shifts, tta), part.labels) for part in parts]
+    return [fit_temperature(mean_over_shifts(part.logits[chosen]), part.labels) for part in parts]
+
+
+def take_members(oof: OofLogits, kept: Sequence[int], plain_only: Sequence[int] = ()) -> OofLogits:
+    """Gives the logits of some members, of those in `plain_only` the clip as it is alone."""
+    narrowed = {member: slice(oof.plain[member], oof.plain[member] + 1) for member in plain_only}
+    return replace(
+        oof,
+        logits=tuple(oof.logits[member][narrowed.get(member, slice(None))] for member in kept),
+        selection_temperatures=oof.selection_temperatures[list(kept)],
+        plain=tuple(0 if member in plain_only else oof.plain[member] for member in kept),
+        costs=tuple(oof.costs[member] for member in kept) if oof.costs else (),
+    )
 
 
 def fit_temperatures(oof: OofLogits, clips: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
@@ -101,83 +148,84 @@ def fit_temperatures(oof: OofLogits, clips: np.ndarray, start: np.ndarray | None
     for member in np.flatnonzero(np.isnan(temperatures).any(axis=1)):
         begin = 1.0 if start is None else float(start[member, 0])
         temperatures[member] = (
-            fit_temperature(oof.logits[member, usable], oof.labels[usable], begin) if usable.any() else 1.0
+            fit_temperature(oof.means[member, usable], oof.labels[usable], begin) if usable.any() else 1.0
         )
     return temperatures
 
 
-def fit_blend(oof: OofLogits, config: BlendConfig, advance: Advance | None = None) -> Fit:
-    """Fits temperatures and weights on all folds: the blend to deploy, whose own score is in-sample."""
-    return _fit(oof, np.ones(len(oof.labels), dtype=bool), config, advance, None)
+def fit_blend(
+    oof: OofLogits,
+    config: BlendConfig,
+    clips: np.ndarray | None = None,
+    advance: Advance = stay_silent,
+    study: str = "",
+) -> Fit:
+    """Fits temperatures and weights on some clips, or on all: the blend to deploy, whose own score is in-sample.
+
+    Args:
+        oof: the members' logits.
+        config: method and the rest.
+        clips: (N,) bool, which clips may be looked at; all where not given.
+        advance: moved on by `config.trials`.
+        study: name of the Optuna study in a shared storage.
+    """
+    clips = np.ones(len(oof.labels), dtype=bool) if clips is None else clips
+    temperatures = fit_temperatures(oof, clips)
+    usable = clips & (oof.labels >= 0)
+    seen = Evidence(
+        [logits[:, usable] for logits in oof.logits],
+        temperatures[:, oof.fold_index[usable]],  # (M, K) -> (M, number of those clips)
+        oof.labels[usable],
+    )
+    if config.limited:
+        return Fit(temperatures, fit_within(seen, oof.plain, oof.costs, config, advance=advance, study=study))
+    return Fit(temperatures, fit_mixture(seen, config, advance, study))
 
 
-def cross_fit(
-    oof: OofLogits, config: BlendConfig, advance: Advance | None = None, start: np.ndarray | None = None
-) -> CrossFit:
+def cross_fit(oof: OofLogits, config: BlendConfig, advance: Advance = stay_silent, study: str = "") -> CrossFit:
     """Predicts each fold with temperatures and weights fitted on the other folds.
 
     Where the other folds hold no labelled clip, nothing can be fitted: temperatures are 1 and weights equal.
 
     Args:
         oof: the members' logits.
-        config: search settings; each fold's search is as long as the final one.
-        advance: moved on by one a trial.
-        start: (M, K) temperatures to begin at, which only saves time.
+        config: each fold's search is as long as the final one.
+        advance: moved on by `config.trials` a fold.
+        study: name of the Optuna studies in a shared storage.
     """
-    n_members = len(oof.logits)
-    equal = np.full(n_members, 1.0 / n_members)
-    log_probs = np.empty_like(oof.logits)
-    uniform = np.empty_like(oof.logits[0])
-    tuned = np.empty_like(oof.logits[0])
-    weights = np.empty((oof.n_folds, n_members))
+    probabilities, before = np.empty_like(oof.means[0]), np.empty_like(oof.means[0])
+    fits = []
     for fold in range(oof.n_folds):
         held_out = oof.fold_index == fold
-        fit = _fit(oof, ~held_out, config, advance, start)
-        weights[fold] = fit.weights
-        log_probs[:, held_out] = apply_temperatures(oof, fit.temperatures, held_out)
-        uniform[held_out] = combine(log_probs[:, held_out], equal, config.combiner)
-        tuned[held_out] = combine(log_probs[:, held_out], fit.weights, config.combiner)
-    return CrossFit(log_probs=log_probs, weights=weights, uniform=uniform, tuned=tuned)
+        fit = fit_blend(oof, config, ~held_out, advance, f"{study}-without-{fold}")
+        probabilities[held_out] = apply_fit(oof, fit, held_out)
+        before[held_out] = apply_fit(oof, fit, held_out, warm=False)
+        fits.append(fit)
+    return CrossFit(probabilities, before, tuple(fits))
 
 
-def cross_fit_uniform(oof: OofLogits, config: BlendConfig) -> np.ndarray:
-    """Gives the probabilities (N, C) of equal weights with cross-fitted temperatures, without any search."""
-    n_members = len(oof.logits)
-    uniform: np.ndarray = np.empty_like(oof.logits[0])
+def cross_fit_members(oof: OofLogits) -> np.ndarray:
+    """Gives each member's calibrated log-probabilities (M, N, C), its temperature fitted on the other folds."""
+    log_probs = np.empty_like(oof.means)
     for fold in range(oof.n_folds):
         held_out = oof.fold_index == fold
-        log_probs = apply_temperatures(oof, fit_temperatures(oof, ~held_out), held_out)
-        uniform[held_out] = combine(log_probs, np.full(n_members, 1.0 / n_members), config.combiner)
-    return uniform
+        temperatures = fit_temperatures(oof, ~held_out)
+        log_probs[:, held_out] = log_probabilities(oof.means[:, held_out], temperatures[:, [fold]])
+    return log_probs
 
 
-def apply_temperatures(oof: OofLogits, temperatures: np.ndarray, clips: np.ndarray) -> np.ndarray:
-    """Gives the calibrated log-probabilities of some clips, each by the temperature of its own fold's model.
+def apply_fit(oof: OofLogits, fit: Fit, clips: np.ndarray, *, warm: bool = True) -> np.ndarray:
+    """Gives a blend's probabilities of some clips, each by the temperatures of its own fold's models.
 
     Args:
         oof: the members' logits.
-        temperatures: (M, K).
+        fit: the blend.
         clips: (N,) bool, which clips.
+        warm: whether the blend's own temperature is applied.
 
     Returns:
-        (M, number of those clips, C).
+        (number of those clips, C).
     """
-    by_clip = temperatures[:, oof.fold_index[clips]]  # (M, K) -> (M, number of those clips)
-    return log_probabilities(oof.logits[:, clips], by_clip)
-
-
-def _fit(
-    oof: OofLogits, clips: np.ndarray, config: BlendConfig, advance: Advance | None, start: np.ndarray | None
-) -> Fit:
-    temperatures = fit_temperatures(oof, clips, start)
-    usable = clips & (oof.labels >= 0)
-    weights = search_weights(
-        apply_temperatures(oof, temperatures, usable),
-        oof.labels[usable],
-        combiner=config.combiner,
-        objective=config.objective,
-        n_trials=config.trials,
-        seed=config.seed,
-        advance=advance,
-    )
-    return Fit(temperatures=temperatures, weights=weights)
+    mixture = fit.mixture if warm else replace(fit.mixture, temperature=1.0)
+    by_clip = fit.temperatures[:, oof.fold_index[clips]]  # (M, K) -> (M, number of those clips)
+    return blend_probabilities([logits[:, clips] for logits in oof.logits], list(by_clip), mixture)

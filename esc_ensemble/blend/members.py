@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esc_ensemble.config import BlendConfig
 from esc_ensemble.errors import LogitsError, list_problems
 from esc_ensemble.logits import RunLogits, logits_path
 
@@ -49,6 +50,27 @@ class MemberLogits:
     def shifts(self) -> tuple[np.ndarray, ...]:
         """M arrays (S,) float32 seconds."""
         return tuple(run.shifts for run in self.runs)
+
+    def counting_shifts(self, config: BlendConfig) -> tuple[np.ndarray, ...]:
+        """Gives for each member which of its stored shifts count, M arrays (S,) bool: 0.0 alone without tta.
+
+        Raises:
+            LogitsError: a shift is asked for that a member has not stored, or shifts of a run that is no member.
+        """
+        if not config.tta:
+            return tuple(shifts == 0.0 for shifts in self.shifts)
+        problems = [f'"{name}" is no member' for name in config.member_shifts if name not in self.names]
+        chosen = []
+        for run in self.runs:
+            asked = config.member_shifts.get(run.name, config.shifts)
+            wanted = np.array(asked if asked else run.shifts, dtype=np.float32)
+            absent = wanted[~np.isin(wanted, run.shifts)]
+            if absent.size:
+                problems.append(f"{run.path} has no shift {_seconds(absent)}; it has {_seconds(run.shifts)}")
+            chosen.append(np.isin(run.shifts, wanted))
+        if problems:
+            raise LogitsError(list_problems("These time shifts cannot be blended:", problems))
+        return tuple(chosen)
 
     @property
     def dataset_fingerprint(self) -> str:
@@ -157,6 +179,10 @@ def _other_clips(runs: Sequence[RunLogits]) -> list[str]:
             if wrong.size:
                 problems.append(f"{run.path} and {first.path} give another {what} to clip {_named(wrong)}")
     return problems
+
+
+def _seconds(shifts: np.ndarray) -> str:
+    return ", ".join(f"{shift:g}" for shift in shifts)
 
 
 def _any_file(run: RunLogits) -> str:

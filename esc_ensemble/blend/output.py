@@ -1,4 +1,4 @@
-"""The files of a blend: blend.json, oof.csv and submission.csv, all of them or none."""
+"""The files of a blend: blend.json, oof.csv, oof.npz and submission.csv, all of them or none."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from esc_ensemble.blend.combine import chosen_shifts
-from esc_ensemble.blend.result import BlendResult, ScoreRow
+from esc_ensemble.blend.plot import draw_front
+from esc_ensemble.blend.result import BlendResult, FrontPoint, ScoreRow
 from esc_ensemble.errors import WorkError
 from esc_ensemble.files import atomic_path, write_json
 from esc_ensemble.submission import write_submission
 
-SCHEMA = 1
+SCHEMA = 2
 TOP = 3
+FRONT_FILE = "front.png"
+"""Is there where the members' costs are known."""
 # blend.json last: a reader that finds the new one finds the new tables too.
-FILES = ("oof.csv", "submission.csv", "blend.json")
+FILES = ("oof.csv", "oof.npz", "submission.csv", "blend.json")
 
 
 def write_blend(result: BlendResult, out_dir: Path) -> None:
@@ -42,9 +44,15 @@ def write_blend(result: BlendResult, out_dir: Path) -> None:
         folder.mkdir()
         write_json(folder / "blend.json", describe(result, out_dir))
         _write_oof(folder / "oof.csv", result)
+        with atomic_path(folder / "oof.npz") as temporary, temporary.open("wb") as handle:
+            np.savez_compressed(handle, allow_pickle=False, **oof_arrays(result))
         write_submission(folder / "submission.csv", members.clip_ids, result.probabilities, members.class_names)
+        if result.front:
+            draw_front(folder / FRONT_FILE, result)
         if out_dir.exists():
-            for name in FILES:
+            if not result.front:
+                (out_dir / FRONT_FILE).unlink(missing_ok=True)
+            for name in (FRONT_FILE, *FILES) if result.front else FILES:
                 (folder / name).replace(out_dir / name)
         else:
             folder.rename(out_dir)
@@ -56,40 +64,110 @@ def write_blend(result: BlendResult, out_dir: Path) -> None:
 
 def describe(result: BlendResult, out_dir: Path) -> dict[str, Any]:
     """Gives the content of blend.json. Run folders are named relative to `out_dir`."""
-    members, config = result.members, result.config
+    members, config, mixture = result.members, result.config, result.mixture
     folds = members.fold_numbers
     return {
         "schema": SCHEMA,
         "name": out_dir.name,
-        "members": [
-            {
-                "run": run.name,
-                "path": Path(os.path.relpath(run.path.resolve(), out_dir.resolve())).as_posix(),
-                "config_hash": run.folds[0].config_hash,
-                "folds": list(folds),
-                "temperatures": {str(fold): float(t) for fold, t in zip(folds, temperatures, strict=True)},
-                "temperature_from": "selection" if from_selection else "cross-fit",
-                "weight": float(weight),
-                # Stored as float32; six digits give back the number that was typed.
-                "shifts": [round(float(s), 6) for s in run.shifts[chosen_shifts(run.shifts, config.tta)]],
-                "stored_shifts": [round(float(s), 6) for s in run.shifts],
-            }
-            for run, temperatures, from_selection, weight in zip(
-                members.runs, result.temperatures, result.from_selection, result.weights, strict=True
-            )
-        ],
-        "combiner": config.combiner,
+        "members": [_member_entry(result, member, out_dir) for member in range(len(members.runs))],
+        "method": config.method,
+        "combiner": mixture.combiner,
+        "temperature": mixture.temperature,
+        "bias": None if mixture.bias is None else mixture.bias.tolist(),
         "tta": config.tta,
+        "tta_weights": config.tta_weights,
         "objective": config.objective,
         "trials": config.trials,
         "seed": config.seed,
+        "max_ms": config.max_ms,
+        "max_mb": config.max_mb,
+        "cost": None if result.cost is None else vars(result.cost),
         "class_names": list(members.class_names),
         "dataset_fingerprint": members.dataset_fingerprint,
         "fallback": result.fallback,
         "reason": result.reason,
-        "tuned_weights": result.tuned_weights.tolist(),
+        "warnings": list(result.warnings),
+        "tuned_weights": result.tuned.weights.tolist(),
+        "tuned_combiner": result.tuned.combiner,
         "fold_weights": {str(fold): row.tolist() for fold, row in zip(folds, result.fold_weights, strict=True)},
+        "best_member": result.best_member,
         "scores": [_score_entry(row) for row in result.scores],
+        "comparisons": [_comparison_entry(result, name) for name in result.comparisons],
+        "contributions": [
+            {
+                "run": item.run,
+                "log_loss": -item.loss.log_loss,
+                "log_loss_interval": [-item.loss.log_loss_interval[1], -item.loss.log_loss_interval[0]],
+                "top1": item.loss.top1,
+                "top1_interval": list(item.loss.top1_interval),
+            }
+            for item in result.contributions
+        ],
+        "error_correlation": [[None if np.isnan(r) else float(r) for r in row] for row in result.correlation],
+        "front": [_front_entry(point, result) for point in result.front] or None,
+    }
+
+
+def _member_entry(result: BlendResult, member: int, out_dir: Path) -> dict[str, Any]:
+    members, mixture = result.members, result.mixture
+    run, folds = members.runs[member], members.fold_numbers
+    by_class, cost = mixture.class_weights, result.costs[member]
+    heard = mixture.shift_weights[member] > 0.0
+    return {
+        "run": run.name,
+        "path": Path(os.path.relpath(run.path.resolve(), out_dir.resolve())).as_posix(),
+        "config_hash": run.folds[0].config_hash,
+        "folds": list(folds),
+        "temperatures": {str(fold): float(t) for fold, t in zip(folds, result.temperatures[member], strict=True)},
+        "temperature_from": "selection" if result.from_selection[member] else "cross-fit",
+        "weight": float(mixture.weights[member]),
+        "class_weights": None if by_class is None else by_class[member].tolist(),
+        "shifts": _seconds(result.shifts[member][heard]),
+        "shift_weights": mixture.shift_weights[member][heard].tolist(),
+        "shift_mode": run.shift_mode,
+        "stored_shifts": _seconds(run.shifts),
+        # Of all its shifts and fold models, so that a sum over members is the blend's.
+        "cost": None if cost is None else {"ms": cost.ms * int(heard.sum()), "megabytes": cost.megabytes},
+    }
+
+
+def _seconds(shifts: np.ndarray) -> list[float]:
+    """Stored as float32; six digits give back the number that was typed."""
+    return [round(float(shift), 6) for shift in shifts]
+
+
+def _comparison_entry(result: BlendResult, name: str) -> dict[str, Any]:
+    found = result.comparisons[name]
+    return {
+        "against": name,
+        "title": next(row.title for row in result.scores if row.name == name),
+        "top1": found.top1,
+        "top1_interval": list(found.top1_interval),
+        "log_loss": found.log_loss,
+        "log_loss_interval": list(found.log_loss_interval),
+        "mcnemar_p": found.mcnemar_p,
+        "only_blend_right": found.only_first_right,
+        "only_other_right": found.only_second_right,
+    }
+
+
+def _front_entry(point: FrontPoint, result: BlendResult) -> dict[str, Any]:
+    mixture = result.mixture
+    deployed = {
+        run: _seconds(shifts[shares > 0.0])
+        for run, shifts, shares, weight in zip(
+            result.members.names, result.shifts, mixture.shift_weights, mixture.weights, strict=True
+        )
+        if weight > 0.0
+    }
+    return {
+        "members": [{"run": run, "shifts": shifts} for run, shifts in point.shifts.items()],
+        "ms": point.cost.ms,
+        "megabytes": point.cost.megabytes,
+        "top1": point.metrics["top1"],
+        "top1_interval": list(point.interval),
+        "log_loss": point.metrics["log_loss"],
+        "chosen": point.shifts == deployed,
     }
 
 
@@ -99,9 +177,23 @@ def _score_entry(row: ScoreRow) -> dict[str, Any]:
         "title": row.title,
         "cross_fitted": row.cross_fitted,
         "metrics": row.metrics,
+        "uncalibrated": row.uncalibrated,
         "over_folds": row.over_folds,
         "by_fold": {str(fold): scores for fold, scores in row.by_fold.items()},
         "top1_interval": list(row.top1_interval),
+    }
+
+
+def oof_arrays(result: BlendResult) -> dict[str, np.ndarray]:
+    """Gives the content of oof.npz: every clip's cross-fitted probabilities, of the blend and of each member."""
+    members = result.members
+    return {
+        "clip_ids": members.clip_ids,
+        "labels": members.labels,
+        "folds": members.fold_of_clip,
+        "sources": members.sources,
+        "probabilities": result.probabilities.astype(np.float32),  # (N, C)
+        "member_probabilities": result.member_probabilities.astype(np.float32),  # (M, N, C)
     }
 
 
@@ -114,7 +206,7 @@ def _write_oof(path: Path, result: BlendResult) -> None:
     top = np.take_along_axis(result.probabilities, order, axis=1)
     header = ["clip_id", "fold", "true", *members.names]
     columns: list[Any] = [members.clip_ids, members.fold_of_clip, names[members.labels]]
-    columns += list(names[result.member_predictions])
+    columns += list(names[result.member_probabilities.argmax(axis=2)])
     for rank in range(n_top):
         header += [f"top{rank + 1}", f"top{rank + 1}_probability"]
         columns += [names[order[:, rank]], [f"{value:.6f}" for value in top[:, rank]]]

@@ -1,193 +1,212 @@
-"""Weights on the simplex: an in-memory Optuna study, a matrix-vector product a trial."""
+"""The Optuna study: combiner, weights of members and of their shifts, and the blend's temperature."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from esc_ensemble.blend.combine import Combiner
+from esc_ensemble.blend.calibrate import MAX_TEMPERATURE, MIN_TEMPERATURE
+from esc_ensemble.blend.combine import Mixture
+from esc_ensemble.blend.methods import Shares, greedy, lbfgs, with_temperature
+from esc_ensemble.blend.objective import Evidence, Judge
+from esc_ensemble.config import BlendConfig
+from esc_ensemble.config.blend import Combiner, Objective
+from esc_ensemble.errors import WorkError
 from esc_ensemble.progress import Advance
 
 if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
     from optuna.trial import Trial
-
-Objective = Literal["log_loss", "error"]
 
 # -log(u) of the lowest u is the largest raw weight, 20.7: any ratio of weights that matters can be reached.
 LOWEST_U = 1e-9
 # Share of random weightings before TPE models them; a TPE trial costs ten random ones. The error needs half of
-# them to be TPE's; of the log loss, which is convex, descent has found the least before.
+# them to be TPE's; of the log loss L-BFGS has found the least before.
 STARTUP_SHARE: dict[Objective, float] = {"error": 0.5, "log_loss": 0.9}
-DESCENT_STEPS = 60
 
 
-def loss_of_weights(
-    log_probs: np.ndarray, labels: np.ndarray, combiner: Combiner, objective: Objective
-) -> Callable[[np.ndarray], float]:
-    """Gives a function from weights (M,) to the loss, with all that does not depend on them done beforehand.
-
-    Args:
-        log_probs: (M, N, C) calibrated log-probabilities of labelled clips.
-        labels: (N,) in 0..C-1.
-        combiner: how members are averaged.
-        objective: mean log loss in nats, or the part of clips whose top class is wrong.
-    """
-    clips = np.arange(len(labels))
-    if combiner == "arithmetic" and objective == "log_loss":
-        true = np.exp(log_probs[:, clips, labels].astype(np.float64))  # (M, N)
-        return lambda weights: float(-np.log(np.maximum(_mix(weights, true), np.finfo(np.float64).eps)).mean())
-
-    table = _class_major(log_probs, combiner)
-
-    def error(weights: np.ndarray) -> float:
-        mixed = _mix(weights.astype(np.float32), table)  # (C, N)
-        return float((mixed.argmax(axis=0) != labels).mean())
-
-    def log_loss(weights: np.ndarray) -> float:
-        mixed = _mix(weights.astype(np.float32), table)  # (C, N)
-        true = mixed[labels, clips]
-        top = mixed.max(axis=0)
-        mixed -= top
-        np.exp(mixed, out=mixed)
-        return float((np.log(mixed.sum(axis=0)) + top - true).mean(dtype=np.float64))
-
-    return error if objective == "error" else log_loss
-
-
-def search_weights(
-    log_probs: np.ndarray,
-    labels: np.ndarray,
+def search_mixture(
+    evidence: Evidence,
+    combiners: Sequence[Combiner],
+    shares: Shares,
+    config: BlendConfig,
     *,
-    combiner: Combiner = "geometric",
-    objective: Objective = "log_loss",
-    n_trials: int = 200,
-    seed: int = 0,
-    advance: Advance | None = None,
-) -> np.ndarray:
-    """Gives the best weights found on these clips.
+    advance: Advance,
+    study_name: str,
+) -> Mixture:
+    """Gives the best mixture found on these clips.
 
-    The study draws u_i in (0, 1] and takes -log(u_i), normalised: exponential draws over their sum are
-    uniform on the simplex (Dirichlet(1, ..., 1)), where uniform draws over their sum crowd its middle. It
-    begins with equal weights, the weights that `descend` finds, and each single member, so the result is
-    never worse than those. Of equal losses the first tried wins, which makes equal weights the answer when
-    nothing speaks against them.
+    The study draws u_i in (0, 1] and takes -log(u_i), normalised: exponential draws over their sum are uniform on the
+    simplex (Dirichlet(1, ..., 1)), where uniform draws over their sum crowd its middle. It begins with equal weights,
+    each single member, the greedy choice and what L-BFGS finds, under each combiner, so the result is never worse than
+    those. Of equal losses the first tried wins, which makes equal weights the answer when nothing speaks against them.
 
     Args:
-        log_probs: (M, N, C) calibrated log-probabilities.
-        labels: (N,), -1 where unknown; those clips do not count.
-        combiner: how members are averaged.
-        objective: what is minimised.
-        n_trials: weightings tried, the M + 2 first ones included.
-        seed: start of the sampler's random numbers.
-        advance: moved on by 1 after each trial.
+        evidence: labelled clips.
+        combiners: those to choose from.
+        shares: weights of shifts, as they are or, with `config.tta_weights` tuned, to begin with.
+        config: objective, trials, seed, storage.
+        advance: moved on by `config.trials` in all.
+        study_name: beginning of the study's name in a shared storage.
 
-    Returns:
-        (M,) float64, not negative, summing to 1.
+    Raises:
+        WorkError: the storage cannot be used.
     """
-    n_members = len(log_probs)
-    known = labels >= 0
-    if n_members == 1 or not known.any():
-        if advance is not None:
-            advance(n_trials)
-        return np.full(n_members, 1.0 / n_members)
-    loss = loss_of_weights(log_probs[:, known], labels[known], combiner, objective)
-    downhill = descend(log_probs[:, known], labels[known], combiner)
-    starts = [np.full(n_members, 1.0 / n_members), downhill, *np.eye(n_members)]
-    names = [f"u_{member}" for member in range(n_members)]
+    space = Space(evidence, combiners, shares, tuned=config.tta_weights == "tuned")
+    tried = 0
 
-    def trial_loss(trial: Trial) -> float:
+    def loss(trial: Trial) -> float:
         # Moved on from here: a callback of the study costs a deep copy of each trial.
-        if advance is not None:
+        nonlocal tried
+        tried += 1
+        if tried <= config.trials:
             advance(1)
-        return loss(_to_weights(np.array([trial.suggest_float(name, LOWEST_U, 1.0) for name in names])))
+        mixture = space.draw(trial)
+        return space.judge(mixture).loss(mixture.weights, mixture.temperature, config.objective)
 
+    starts = [space.point(mixture) for mixture in beginnings(evidence, combiners, shares, config)]
     with _quiet_optuna():
         import optuna  # noqa: PLC0415 - a quarter of a second that only searches need
 
-        startup = max(10, int(STARTUP_SHARE[objective] * n_trials))
-        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup))
-        for start in starts:
-            # exp(-w) undoes -log(u): weight 0 is u = 1.
-            study.enqueue_trial(dict(zip(names, np.exp(-start).tolist(), strict=True)))
-        study.optimize(trial_loss, n_trials=n_trials)
-        best = study.best_params
-    return _to_weights(np.array([best[name] for name in names]))
-
-
-def descend(log_probs: np.ndarray, labels: np.ndarray, combiner: Combiner) -> np.ndarray:
-    """Gives weights of (nearly) least log loss by exponentiated gradient descent (Kivinen & Warmuth 1997).
-
-    Both combiners' log losses are convex in the weights, so going downhill from equal weights ends at the
-    best ones, in less time than ten trials of the study.
-
-    Args:
-        log_probs: (M, N, C) calibrated log-probabilities of labelled clips.
-        labels: (N,) in 0..C-1.
-        combiner: how members are averaged.
-
-    Returns:
-        (M,) float64, not negative, summing to 1.
-    """
-    n_members, n_clips, _ = log_probs.shape
-    true = log_probs[:, np.arange(n_clips), labels].astype(np.float64)  # (M, N)
-    if combiner == "arithmetic":
-        true = np.exp(true)
-    table = _class_major(log_probs, combiner) if combiner == "geometric" else None
-
-    def loss_and_slope(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        if table is None:
-            mixed = np.maximum(_mix(weights, true), np.finfo(np.float64).tiny)
-            return float(-np.log(mixed).mean()), -(true / mixed).mean(axis=1)
-        scores = _mix(weights.astype(np.float32), table)  # (C, N)
-        top = scores.max(axis=0)
-        powers = np.exp(scores - top)
-        total = powers.sum(axis=0)
-        by_class = np.einsum("mcn,cn->mc", table, powers / total)
-        expected = by_class.sum(axis=1, dtype=np.float64) / n_clips  # (M,) mean log-probability under the blend
-        loss = (np.log(total) + top - _mix(weights, true)).mean(dtype=np.float64)
-        return float(loss), expected - true.mean(axis=1)
-
-    weights = np.full(n_members, 1.0 / n_members)
-    loss, slope = loss_and_slope(weights)
-    rate = 1.0
-    for _ in range(DESCENT_STEPS):
-        proposed = weights * np.exp(-rate * (slope - slope.min()))
-        proposed /= proposed.sum()
-        new_loss, new_slope = loss_and_slope(proposed)
-        if new_loss < loss:
-            weights, loss, slope, rate = proposed, new_loss, new_slope, rate * 1.5
+        if config.storage:
+            study = _shared_study(f"{study_name}-{_digest(evidence, config)}", starts, config)
+            _work_along(study, loss, config.trials)
         else:
-            rate /= 3.0
-    return weights
+            study = optuna.create_study(sampler=_sampler(config, config.seed))
+            for start in starts:
+                study.enqueue_trial(start)
+            study.optimize(loss, n_trials=config.trials)
+        best = space.draw(optuna.trial.FixedTrial(study.best_params))
+    advance(max(0, config.trials - tried))
+    return with_temperature(evidence, best)
 
 
-def _class_major(log_probs: np.ndarray, combiner: Combiner) -> np.ndarray:
-    """Gives what is averaged, classes before clips: (M, N, C) -> (M, C, N) float32.
+class Space:
+    """What a trial stands for: its parameters to a mixture, and back."""
 
-    Sums and maxima over classes then run along memory, several times faster.
+    def __init__(self, evidence: Evidence, combiners: Sequence[Combiner], shares: Shares, *, tuned: bool) -> None:
+        self.evidence = evidence
+        self.combiners = combiners
+        self.shares = shares
+        self.tuned = tuned
+
+    def draw(self, trial: Trial | Any) -> Mixture:
+        """Gives the mixture that a trial proposes."""
+        combiner = trial.suggest_categorical("combiner", self.combiners) if len(self.combiners) > 1 else None
+        weights = _to_weights([trial.suggest_float(f"u_{m}", LOWEST_U, 1.0) for m in range(self.evidence.n_members)])
+        low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
+        temperature = float(np.exp(trial.suggest_float("log_temperature", low, high)))
+        shares = self.shares
+        if self.tuned:
+            shares = tuple(
+                _to_weights([trial.suggest_float(f"u_{m}_{s}", LOWEST_U, 1.0) for s in range(n)])
+                if n > 1
+                else np.ones(1)
+                for m, n in enumerate(self.evidence.n_shifts)
+            )
+        return Mixture(combiner or self.combiners[0], weights, shares, temperature)
+
+    def point(self, mixture: Mixture) -> dict[str, Any]:
+        """Gives the parameters that `draw` makes this mixture of: exp(-w) undoes -log(u), so weight 0 is u = 1."""
+        point: dict[str, Any] = {"combiner": mixture.combiner} if len(self.combiners) > 1 else {}
+        point |= {f"u_{m}": float(np.exp(-weight)) for m, weight in enumerate(mixture.weights)}
+        point["log_temperature"] = float(np.log(mixture.temperature))
+        if self.tuned:
+            for m, shares in enumerate(mixture.shift_weights):
+                if len(shares) > 1:
+                    point |= {f"u_{m}_{s}": float(np.exp(-share)) for s, share in enumerate(shares)}
+        return point
+
+    def judge(self, mixture: Mixture) -> Judge:
+        """Gives what tells the mixture's loss."""
+        if not self.tuned:
+            return self.evidence.judge(mixture.combiner, mixture.shift_weights)
+        table = self.evidence.weighed(mixture.combiner, mixture.shift_weights)
+        return Judge(table, self.evidence.labels, mixture.combiner)
+
+
+def beginnings(
+    evidence: Evidence, combiners: Sequence[Combiner], shares: Shares, config: BlendConfig
+) -> Iterator[Mixture]:
+    """Gives the mixtures to begin with: equal weights and L-BFGS's of each combiner, greedy ones, single members."""
+    n_members = evidence.n_members
+    equal = tuple(np.full(count, 1.0 / count) for count in evidence.n_shifts)
+    for combiner in combiners:
+        yield with_temperature(evidence, Mixture(combiner, np.full(n_members, 1.0 / n_members), equal))
+    for combiner in combiners:
+        yield with_temperature(evidence, Mixture(combiner, lbfgs(evidence.judge(combiner, shares), config), shares))
+    for combiner in combiners[:1]:
+        yield with_temperature(evidence, Mixture(combiner, greedy(evidence.judge(combiner, shares), config), shares))
+        for weights in np.eye(n_members):
+            yield with_temperature(evidence, Mixture(combiner, weights, shares))
+
+
+def _sampler(config: BlendConfig, seed: int | None) -> BaseSampler:
+    from optuna.samplers import TPESampler  # noqa: PLC0415
+
+    return TPESampler(seed=seed, n_startup_trials=max(10, int(STARTUP_SHARE[config.objective] * config.trials)))
+
+
+def _shared_study(name: str, starts: Sequence[dict[str, Any]], config: BlendConfig) -> Study:
+    """Opens a study that other workers may be at already; each draws random numbers of its own.
+
+    Raises:
+        WorkError: the storage cannot be opened.
     """
-    table = np.ascontiguousarray(log_probs.transpose(0, 2, 1), dtype=np.float32)
-    if combiner == "arithmetic":
-        np.exp(table, out=table)
-    return table
+    import optuna  # noqa: PLC0415
+
+    try:
+        study = optuna.create_study(
+            study_name=name, storage=_storage(config.storage), sampler=_sampler(config, None), load_if_exists=True
+        )
+        for start in starts:
+            study.enqueue_trial(start, skip_if_exists=True)
+    except Exception as error:  # a database's driver raises whatever it likes
+        raise WorkError(
+            f"Optuna cannot use the storage {config.storage}: {error}. Give a journal file in a folder that is there "
+            "(--storage blend.journal), or the URL of a database whose driver is installed."
+        ) from error
+    return study
 
 
-def _mix(weights: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Gives the weighted sum over members: (M,), (M, ...) -> (...).
+def _storage(place: str) -> BaseStorage | str:
+    if "://" in place:
+        return place
+    from optuna.storages import JournalStorage  # noqa: PLC0415
+    from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415
 
-    Not by BLAS: at this size its threads cost more than they bring, on a busy machine twenty times as much.
-    """
-    return np.asarray(np.einsum("m,m...->...", weights, table))
+    return JournalStorage(JournalFileBackend(place))
 
 
-def _to_weights(u: np.ndarray) -> np.ndarray:
+def _work_along(study: Study, loss: Callable[[Trial], float], n_trials: int) -> None:
+    """Tries weightings until the study has so many in all, whoever tried them."""
+    from optuna.study import MaxTrialsCallback  # noqa: PLC0415
+    from optuna.trial import TrialState  # noqa: PLC0415
+
+    done = (TrialState.COMPLETE,)
+    if len(study.get_trials(deepcopy=False, states=done)) < n_trials:
+        study.optimize(loss, callbacks=[MaxTrialsCallback(n_trials, states=done)])
+
+
+def _digest(evidence: Evidence, config: BlendConfig) -> str:
+    """Gives what tells studies of other clips, logits or settings apart."""
+    sha = hashlib.sha256(f"{config.combiner} {config.objective} {config.tta_weights}".encode())
+    for array in (*evidence.logits, evidence.temperatures, evidence.labels):
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()[:12]
+
+
+def _to_weights(u: Sequence[float]) -> np.ndarray:
     raw = np.abs(np.log(u))  # u never exceeds 1; abs spares a weight of -0.0
     total = raw.sum()
     # All u at 1 leave nothing to normalise: no member is preferred.
-    return raw / total if total > 0.0 else np.full(len(u), 1.0 / len(u))
+    return np.asarray(raw / total) if total > 0.0 else np.full(len(u), 1.0 / len(u))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ def blend(
     config: Path | None = None,
     runs: Path = Path("runs"),
     submissions: Path = Path("submissions"),
+    costs: Flag = False,
     as_json: Json = False,
     settings: Annotated[BlendConfig | None, Parameter(name="*", group=SETTINGS)] = None,
 ) -> None:
@@ -32,9 +33,11 @@ def blend(
         config: YAML file of settings; flags win over it.
         runs: Folder of all runs.
         submissions: Folder of all blends.
+        costs: Measure what members cost, and draw the front of what accuracy costs; limits do so too.
         as_json: Print blend.json on stdout.
         settings: Settings of the blend.
     """
+    from esc_ensemble.blend.costs import read_costs  # noqa: PLC0415
     from esc_ensemble.blend.ensemble import blend_runs  # noqa: PLC0415
     from esc_ensemble.errors import LogitsError  # noqa: PLC0415
 
@@ -42,12 +45,21 @@ def blend(
         raise LogitsError("Name the runs to blend: esc-ens blend RUN [RUN ...].")
     resolved = resolve(BlendConfig, config, settings)
     folder = submissions / out
-    result = blend_runs([find_folder(name, runs) for name in members], resolved, folder)
+    run_dirs = [find_folder(name, runs) for name in members]
+    if costs or resolved.limited:
+        from esc_ensemble.cost import measure_costs  # noqa: PLC0415 - torch
+
+        measure_costs(run_dirs)
+    result = blend_runs(run_dirs, resolved, folder, read_costs(run_dirs))
     if as_json:
         print((folder / "blend.json").read_text(encoding="utf-8"))
         return
     print_table(str(folder), *result.score_table())
     print(result.reason)
+    for warning in result.warnings:
+        print(f"Warning: {warning}")
+    if result.comparisons:
+        print_table("Chosen weights against", *result.comparison_table())
     print_table("Members", *result.member_table())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from esc_ensemble.display import print_table
-from esc_ensemble.flags import Flag, Json
+from esc_ensemble.flags import CountOrAll, Flag, Json
 
 
 def info(
@@ -41,6 +41,48 @@ def info(
         print(json.dumps(summary.to_json(), indent=2, ensure_ascii=False))
     else:
         print_table(*summary.table())
+
+
+def folds(
+    data: Path,
+    *,
+    out: Path = Path("folds.csv"),
+    esc10: Flag = False,
+    n_folds: int = 0,
+    limit: CountOrAll = 0,
+    skip_bad: Flag = False,
+    as_json: Json = False,
+) -> None:
+    """Write which clip is in which fold, for members from other frameworks (docs/foreign-members.md).
+
+    Give the same --esc10, --n-folds, --limit and --skip-bad as to the trainers: clips, folds and fingerprint are then
+    theirs.
+
+    Args:
+        data: Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV.
+        out: The CSV: clip_id, path, class, label, fold, source.
+        esc10: Keep only ESC-50's ten classes marked esc10.
+        n_folds: Make this many folds by source, where the data has none.
+        limit: Take at most this many clips, spread evenly over classes and folds; 0 takes all.
+        skip_bad: Decode every clip, and leave out those that cannot be decoded.
+        as_json: Print fingerprint, class names and fold numbers as JSON on stdout.
+    """
+    from esc_ensemble.config import DataConfig  # noqa: PLC0415
+    from esc_ensemble.data.cache import build_cache  # noqa: PLC0415
+    from esc_ensemble.data.catalog import load_catalog, thin_out  # noqa: PLC0415
+    from esc_ensemble.data.listing import describe_folds, write_folds  # noqa: PLC0415
+
+    catalog = load_catalog(data, esc10=esc10, n_folds=n_folds)
+    catalog = thin_out(catalog, limit) if limit else catalog
+    if skip_bad:
+        _, catalog = build_cache(catalog, DataConfig(), skip_bad=True)
+    write_folds(out, catalog)
+    description = describe_folds(catalog)
+    if as_json:
+        print(json.dumps({"file": str(out), **description}, indent=2, ensure_ascii=False))
+        return
+    print(f"{out}: {description['n_clips']} clips in folds {', '.join(map(str, description['folds']))}")
+    print(f"Dataset fingerprint: {description['dataset_fingerprint']}")
 
 
 def fetch(name: Literal["esc50", "esc10", "urbansound8k"], /, *, out: Path = Path("data")) -> None:

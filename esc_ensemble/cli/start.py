@@ -45,7 +45,7 @@ def quickstart(
     print(f"The one-file model differs from torch by at most {result.parity.max_difference:.1e}.")
 
 
-def config(command: Literal["train-a", "train-a-pro", "train-b", "pretrain-wav2vec2", "blend"], /) -> None:
+def config(command: Literal["train-a", "train-a-pro", "train-b", "baseline", "pretrain-wav2vec2", "blend"], /) -> None:
     """Print a command's default settings as commented YAML, to edit and give back with --config.
 
     Args:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from esc_ensemble.cli.shared import resolve
-from esc_ensemble.config import COMMANDS, TrainAConfig, TrainAProConfig, TrainBConfig
+from esc_ensemble.config import COMMANDS, BaselineConfig, TrainAConfig, TrainAProConfig, TrainBConfig
 from esc_ensemble.display import print_table
-from esc_ensemble.flags import SETTINGS, Name, Numbers, TrainingFlags
+from esc_ensemble.flags import SETTINGS, FoldFlags, Name, Numbers, TrainingFlags
 from esc_ensemble.settings import Settings, read_yaml
 
 if TYPE_CHECKING:
@@ -74,6 +74,39 @@ def train_b(
     _train(TrainBConfig, run, how, settings)
 
 
+def baseline(
+    *,
+    how: FoldFlags,
+    run: Name | None = None,
+    settings: Annotated[BaselineConfig | None, Parameter(name="*", group=SETTINGS)] = None,
+) -> None:
+    """Fit a baseline that takes seconds, fold by fold, and write its fold logits: what any network must beat.
+
+    Logistic regression on the mean and standard deviation of MFCCs over time, or with --model.name majority how often
+    each class occurs. It can be blended, not exported.
+
+    Args:
+        how: What all commands that go through the folds can be told.
+        run: Name of the run; the model's name where not given.
+        settings: Settings of the baseline.
+    """
+    resolved = resolve(BaselineConfig, how.config, settings)
+    catalog = _catalog(how)
+    from esc_ensemble.baseline.run import fit_run  # noqa: PLC0415
+
+    run_dir = how.runs / (run or resolved.model.name)
+    metrics = fit_run(
+        run_dir,
+        resolved,
+        catalog,
+        folds=how.fold,
+        cache_dir=how.cache,
+        n_workers=how.workers,
+        skip_bad=how.skip_bad,
+    )
+    _show_run(run_dir, metrics, as_json=how.as_json)
+
+
 def compare_runs(
     changes: Path,
     /,
@@ -126,7 +159,7 @@ def _train(kind: type[Any], run: str, how: TrainingFlags, settings: Settings | N
     _show_run(how.runs / run, metrics, as_json=how.as_json)
 
 
-def _catalog(how: TrainingFlags) -> Catalog:
+def _catalog(how: FoldFlags) -> Catalog:
     from esc_ensemble.data.catalog import load_catalog, thin_out  # noqa: PLC0415
 
     catalog = load_catalog(how.data, esc10=how.esc10, n_folds=how.n_folds)

@@ -6,6 +6,7 @@ The files in `configs/` are these defaults written out; a test keeps the two equ
 from __future__ import annotations
 
 from esc_ensemble.config.augment import AugmentConfig, MixConfig, WaveformAugmentConfig
+from esc_ensemble.config.baseline import BaselineConfig, BaselineDataConfig, BaselineModelConfig, MfccConfig
 from esc_ensemble.config.blend import BlendConfig
 from esc_ensemble.config.data import DataConfig
 from esc_ensemble.config.frontend import FrontendConfig, PcenConfig
@@ -46,6 +47,9 @@ __all__ = [
     "BFrontendConfig",
     "BackboneConfig",
     "BackboneTrainConfig",
+    "BaselineConfig",
+    "BaselineDataConfig",
+    "BaselineModelConfig",
     "BcResNetConfig",
     "BlendConfig",
     "DataConfig",
@@ -54,6 +58,7 @@ __all__ = [
     "MaskedModelConfig",
     "MaskedTrainConfig",
     "MaskingConfig",
+    "MfccConfig",
     "MixConfig",
     "PcenConfig",
     "PretrainWav2Vec2Config",
@@ -73,6 +78,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "train-a": TrainAConfig,
     "train-a-pro": TrainAProConfig,
     "train-b": TrainBConfig,
+    "baseline": BaselineConfig,
     "pretrain-wav2vec2": PretrainWav2Vec2Config,
     "blend": BlendConfig,
 }

@@ -10,7 +10,7 @@ from pydantic import Field
 from esc_ensemble.config.augment import AugmentConfig, MixConfig
 from esc_ensemble.config.data import DataConfig
 from esc_ensemble.config.frontend import FrontendConfig
-from esc_ensemble.config.kinds import OnMachine, Positive, Probability, Share
+from esc_ensemble.config.kinds import OnMachine, Positive, Probability, Share, ShiftMode, shift_conflicts
 from esc_ensemble.config.models import BackboneConfig, BcResNetConfig, SpecCnnConfig, fits_bc_resnet
 from esc_ensemble.config.training import TrainConfig
 from esc_ensemble.settings import Settings
@@ -24,7 +24,9 @@ class TrainerConfig(Settings):
     init: Annotated[str, OnMachine] = ""
     """Run of `esc-ens pretrain` whose weights to begin with; fresh ones where empty, or for model B its source's."""
     shift_seconds: tuple[float, ...] = (-0.25, -0.1, 0.0, 0.1, 0.25)
-    """Cyclic time shifts stored for test-time augmentation, 0 among them; with data.window_seconds each is a crop."""
+    """Time shifts stored for test-time augmentation, 0 among them; with data.window_seconds each is a crop."""
+    shift_mode: ShiftMode = "cyclic"
+    """What a shift does with what it moves over the end: bring it in at the other (cyclic), or leave silence (zero)."""
     data: DataConfig = DataConfig()
     """Clips to waveforms."""
     frontend: Settings
@@ -44,8 +46,7 @@ class TrainerConfig(Settings):
         return str(self.model.name)  # type: ignore[attr-defined]
 
     def conflicts(self) -> Iterator[str]:
-        if 0.0 not in self.shift_seconds or len(set(self.shift_seconds)) != len(self.shift_seconds):
-            yield f"shift_seconds {self.shift_seconds} must hold 0.0 and no shift twice"
+        yield from shift_conflicts(self.shift_seconds)
         if self.data.selection_fraction == 0.0 and (self.train.patience or self.train.schedule == "plateau"):
             yield "train.patience and plateau need a selection split: set data.selection_fraction, say 0.15"
         if self.train.swa and self.train.patience:

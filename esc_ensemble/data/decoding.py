@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +14,8 @@ import numpy.typing as npt
 
 from esc_ensemble.cores import free_cores
 from esc_ensemble.data.audio import Waveform, prepare
-from esc_ensemble.errors import DataError, WorkError
-from esc_ensemble.processes import can_spawn, follow_parent
+from esc_ensemble.errors import DataError
+from esc_ensemble.processes import can_spawn, map_chunks
 
 CHUNK = 16
 FEW_CLIPS = 128
@@ -59,26 +56,8 @@ def decode_all(paths: Sequence[Path], recipe: Recipe, n_workers: int) -> Iterato
         for path in paths:
             yield decode_one(path, recipe)
         return
-    # Spawned, not forked: a fork of a process with running threads (torch, the progress bar) may hang.
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(n_workers, mp_context=context, initializer=follow_parent)
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    waiting: deque[Future[list[Decoded | str]]] = deque()
-    try:
-        for chunk in chunks:
-            # No more than a few chunks ahead, so that a slow disk does not fill the memory with results.
-            if len(waiting) >= 3 * n_workers:
-                yield from waiting.popleft().result()
-            waiting.append(executor.submit(decode_chunk, chunk, recipe))
-        while waiting:
-            yield from waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise WorkError(
-            "A worker process died while decoding; most often the memory ran out. Try fewer workers. "
-            'A script that calls this needs `if __name__ == "__main__":` around its work.'
-        ) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
+    chunks = (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
+    yield from map_chunks(partial(decode_chunk, recipe=recipe), chunks, n_workers, "decoding")
 
 
 def decode_chunk(paths: Sequence[Path], recipe: Recipe) -> list[Decoded | str]:

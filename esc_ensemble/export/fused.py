@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from esc_ensemble import __version__
 from esc_ensemble.config import DataConfig
+from esc_ensemble.config.blend import Combiner
+from esc_ensemble.config.kinds import ShiftMode
 from esc_ensemble.errors import ModelFileError, list_problems
 from esc_ensemble.features.resample import Resample
 from esc_ensemble.infer import METADATA_SCHEMA
 from esc_ensemble.models.base import AudioClassifier, digest_weights
 from esc_ensemble.models.checkpoint import load_checkpoint
 from esc_ensemble.models.registry import ModelSpec
-from esc_ensemble.predict import middle
+from esc_ensemble.predict import middle, shift_samples
 
 
 @dataclass(frozen=True)
@@ -29,26 +31,49 @@ class Part:
     model: AudioClassifier
     spec: ModelSpec
     temperature: float
-    weight: float
-    """Share of this model in the blend; all shares sum to 1."""
+    weight: float | tuple[float, ...]
+    """Share of this model in the blend, or one for each class; all parts' shares sum to 1 (for classes not quite)."""
     shift_seconds: tuple[float, ...]
-    """Cyclic time shifts that its log-probabilities are averaged over."""
+    """Time shifts that its logits are averaged over."""
+    shift_weights: tuple[float, ...]
+    """Share of each of them; they sum to 1."""
+    shift_mode: ShiftMode = "cyclic"
+    """What a shift does with what it moves over the clip's end."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How the parts' evidence becomes probabilities."""
+
+    combiner: Combiner
+    temperature: float = 1.0
+    bias: tuple[float, ...] = ()
+    """One number for each class, added to its score; none where empty."""
 
 
 class FusedBlend(nn.Module):
     """Waveform (B, T) at the blend's rate, the highest of its parts', to probabilities (B, C).
 
-    For every part: logits of each shift, divided by its temperature, log softmax, mean over shifts; then the
-    weighted mean over parts and a softmax, as `esc_ensemble.blend.combine.blend_probabilities` has it.
-    Parts with the same rate, front end, shifts and window share one computation of the features.
+    For every part: the weighted mean of its logits over shifts, and what they say (its evidence); then the weighted
+    mean over parts, the blend's own temperature and a softmax, as `esc_ensemble.blend.combine.blend_probabilities` has
+    it. Parts with the same rate, front end, shifts and window share one computation of the features.
     """
 
-    def __init__(self, parts: Sequence[Part], combiner: str) -> None:
+    weights: Tensor
+    """(number of parts, C)."""
+    shift_weights: Tensor
+    """(number of parts, largest S), zeros at the end."""
+    bias: Tensor
+    """(C,) or (1,)."""
+
+    def __init__(self, parts: Sequence[Part], mixing: Mixing) -> None:
         super().__init__()
-        self.geometric = combiner == "geometric"
+        self.mixing = mixing
         self.models = nn.ModuleList([part.model for part in parts])
         self.temperatures = [part.temperature for part in parts]
-        self.weights = [part.weight for part in parts]
+        self.register_buffer("weights", torch.tensor([_row(part.weight, len(part.spec.class_names)) for part in parts]))
+        self.register_buffer("shift_weights", torch.tensor(_padded([part.shift_weights for part in parts])))
+        self.register_buffer("bias", torch.tensor(mixing.bias) if mixing.bias else torch.zeros(1))
         self.groups = _group(parts)
         own = heard_data(parts).sample_rate
         rates = {part.spec.data.sample_rate for part in parts} - {own}
@@ -56,28 +81,54 @@ class FusedBlend(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         heard = {rate: resample(waveform) for rate, resample in self.resamplers.items()}
-        blended: Tensor | None = None
-        for shifts, n_window, members in self.groups:
-            at_rate = heard.get(str(self._model(members[0]).sample_rate), waveform)
+        mixed: Tensor | None = None
+        for group in self.groups:
+            at_rate = heard.get(str(self._model(group.parts[0]).sample_rate), waveform)
             # (B, T) -> (S·B, T), or as many samples as the window has
-            shifted = torch.cat([middle(at_rate.roll(shift, dims=1), n_window) for shift in shifts])
-            features = self._model(members[0]).frontend(shifted)
-            for member in members:
-                share = self.weights[member] * self._evidence(member, features, len(shifts))
-                blended = share if blended is None else blended + share
-        assert blended is not None
-        return blended.softmax(dim=1) if self.geometric else blended
+            shifted = torch.cat(
+                [middle(shift_samples(at_rate, shift, group.mode), group.n_window) for shift in group.shifts]
+            )
+            features = self._model(group.parts[0]).frontend(shifted)
+            for part in group.parts:
+                share = self.weights[part] * self._evidence(part, features, len(group.shifts))
+                mixed = share if mixed is None else mixed + share
+        assert mixed is not None
+        if self.mixing.combiner == "arithmetic":
+            if self.mixing.temperature == 1.0 and not self.mixing.bias:
+                return mixed
+            mixed = mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log()
+        return ((mixed + self.bias) / self.mixing.temperature).softmax(dim=1)
 
-    def _evidence(self, member: int, features: Tensor, n_shifts: int) -> Tensor:
-        """Calibrated log-probabilities, or probabilities, of one part: (S·B, ...) -> (B, C)."""
-        model = self._model(member)
+    def _evidence(self, part: int, features: Tensor, n_shifts: int) -> Tensor:
+        """What one part says, in the form that is averaged (`esc_ensemble.blend.combine.evidence`): -> (B, C)."""
+        model = self._model(part)
         logits = model.forward_head(model.forward_features(features))
-        log_probs = (logits / self.temperatures[member]).log_softmax(dim=1)
-        mean = log_probs.view(n_shifts, -1, log_probs.shape[1]).mean(dim=0)  # (S·B, C) -> (S, B, C) -> (B, C)
-        return mean if self.geometric else mean.softmax(dim=1)
+        shares = self.shift_weights[part, :n_shifts].view(n_shifts, 1, 1)
+        logits = (logits.view(n_shifts, -1, logits.shape[1]) * shares).sum(dim=0)  # (S·B, C) -> (S, B, C) -> (B, C)
+        if self.mixing.combiner == "logits":
+            return logits - logits.mean(dim=1, keepdim=True)
+        if self.mixing.combiner == "rank":
+            ahead = logits.unsqueeze(2) - logits.unsqueeze(1)  # (B, C, C): above 0 where a class beats another
+            return (ahead > 0).to(logits.dtype).sum(dim=2) + 0.5 * ((ahead == 0).to(logits.dtype).sum(dim=2) - 1.0)
+        log_probs = (logits / self.temperatures[part]).log_softmax(dim=1)
+        return log_probs if self.mixing.combiner == "geometric" else log_probs.exp()
 
-    def _model(self, member: int) -> AudioClassifier:
-        return cast(AudioClassifier, self.models[member])
+    def _model(self, part: int) -> AudioClassifier:
+        return cast(AudioClassifier, self.models[part])
+
+
+def _row(weight: float | tuple[float, ...], n_classes: int) -> list[float]:
+    return list(weight) if isinstance(weight, tuple) else [weight] * n_classes
+
+
+def _padded(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    longest = max(map(len, rows))
+    return [[*row, *[0.0] * (longest - len(row))] for row in rows]
+
+
+def mixing_of(blend: dict[str, Any]) -> Mixing:
+    """Gives how a blend's parts are mixed, from the content of blend.json."""
+    return Mixing(blend["combiner"], float(blend["temperature"]), tuple(blend["bias"] or ()))
 
 
 def load_parts(blend: dict[str, Any], blend_dir: Path) -> list[Part]:
@@ -94,11 +145,22 @@ def load_parts(blend: dict[str, Any], blend_dir: Path) -> list[Part]:
     for member in blend["members"]:
         if member["weight"] <= 0.0:
             continue
+        run_dir = blend_dir / member["path"]
         for fold in member["folds"]:
-            model, spec = load_checkpoint(blend_dir / member["path"] / f"fold-{fold}")
-            temperature = float(member["temperatures"][str(fold)])
-            weight = member["weight"] / len(member["folds"])
-            parts.append(Part(model, spec, temperature, weight, tuple(member["shifts"])))
+            model, spec = load_checkpoint(run_dir / f"fold-{fold}")
+            n_folds = len(member["folds"])
+            by_class = member["class_weights"]
+            parts.append(
+                Part(
+                    model,
+                    spec,
+                    temperature=float(member["temperatures"][str(fold)]),
+                    weight=tuple(w / n_folds for w in by_class) if by_class else member["weight"] / n_folds,
+                    shift_seconds=tuple(member["shifts"]),
+                    shift_weights=tuple(member["shift_weights"]),
+                    shift_mode=member["shift_mode"],
+                )
+            )
     _check_parts(parts, tuple(blend["class_names"]))
     return parts
 
@@ -121,6 +183,7 @@ def describe_model(parts: Sequence[Part], blend: dict[str, Any]) -> dict[str, An
         "fit": data.fit,
         "trim_db": data.trim_db,
         "combiner": blend["combiner"],
+        "temperature": blend["temperature"],
         "tta": blend["tta"],
         "members": blend["members"],
         "scores": blend["scores"],
@@ -147,15 +210,30 @@ def _heard(data: DataConfig) -> dict[str, Any]:
     return data.model_dump(exclude={"selection_fraction", "window_seconds", "sample_rate"})
 
 
-def _group(parts: Sequence[Part]) -> list[tuple[tuple[int, ...], int, list[int]]]:
-    """Parts by front end, shifts and window: (shifts in samples, window in samples, numbers of the parts)."""
-    groups: dict[str, tuple[tuple[int, ...], int, list[int]]] = {}
+@dataclass(frozen=True)
+class _Group:
+    """Parts that hear the same features."""
+
+    shifts: tuple[int, ...]
+    """In samples."""
+    mode: ShiftMode
+    n_window: int
+    """In samples; 0 hears all."""
+    parts: list[int]
+    """Their numbers."""
+
+
+def _group(parts: Sequence[Part]) -> list[_Group]:
+    """Puts parts together that have the same front end, shifts and window."""
+    groups: dict[str, _Group] = {}
     for number, part in enumerate(parts):
-        shifts = tuple(round(seconds * part.spec.data.sample_rate) for seconds in part.shift_seconds)
-        n_window = round(part.spec.data.window_seconds * part.spec.data.sample_rate)
+        rate = part.spec.data.sample_rate
+        shifts = tuple(round(seconds * rate) for seconds in part.shift_seconds)
+        n_window = round(part.spec.data.window_seconds * rate)
         settings = part.spec.frontend and part.spec.frontend.model_dump(mode="json")
         backbone = part.spec.backbone and part.spec.backbone.to_json()
-        rate, weights = part.spec.data.sample_rate, digest_weights(part.model.frontend)
-        key = json.dumps([rate, settings, backbone, shifts, n_window, weights])
-        groups.setdefault(key, (shifts, n_window, []))[2].append(number)
+        key = json.dumps(
+            [rate, settings, backbone, shifts, part.shift_mode, n_window, digest_weights(part.model.frontend)]
+        )
+        groups.setdefault(key, _Group(shifts, part.shift_mode, n_window, [])).parts.append(number)
     return list(groups.values())

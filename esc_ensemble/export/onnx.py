@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import torch
 
-from esc_ensemble.export.fused import FusedBlend, Part, describe_model, heard_data
+from esc_ensemble.export.fused import FusedBlend, Part, describe_model, heard_data, mixing_of
 from esc_ensemble.export.parity import Parity, Probabilities, check_parity, read_clips
 from esc_ensemble.files import atomic_path
 from esc_ensemble.infer import METADATA_KEY
@@ -37,7 +37,7 @@ def export_onnx(
     Raises:
         WorkError: the two disagree.
     """
-    fused = FusedBlend(parts, blend["combiner"]).eval()
+    fused = FusedBlend(parts, mixing_of(blend)).eval()
     waveforms = read_clips(clip_paths, heard_data(parts))
     with atomic_path(out) as temporary:
         _write_graph(fused, torch.from_numpy(waveforms[:2]).repeat(2, 1)[:2], temporary)

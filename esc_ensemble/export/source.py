@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from esc_ensemble.blend.combine import COMBINERS
 from esc_ensemble.blend.ensemble import fit_runs
 from esc_ensemble.blend.members import align_members
-from esc_ensemble.blend.output import describe
+from esc_ensemble.blend.output import SCHEMA, describe
 from esc_ensemble.config import BlendConfig
-from esc_ensemble.errors import DataError, LogitsError, ModelFileError
+from esc_ensemble.errors import DataError, LogitsError, ModelFileError, list_problems
 from esc_ensemble.infer import find_audio
 from esc_ensemble.logits import read_run
+from esc_ensemble.logits_rules import SHIFT_MODES
 
-BLEND_SCHEMA = 1
 WEIGHT_SLACK = 1e-3
-NEEDED = ("name", "members", "combiner", "tta", "class_names", "scores", "dataset_fingerprint")
+NEEDED = ("name", "members", "combiner", "temperature", "bias", "tta", "class_names", "scores", "dataset_fingerprint")
 
 
 def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
         tta: for a run, whether its time shifts are put inside; a blend has decided already.
 
     Raises:
-        ModelFileError: the folder is neither, or blend.json is damaged.
+        ModelFileError: the folder is neither, blend.json is damaged, or a member that counts has no models.
         LogitsError: the run has no usable logits.
     """
     path = folder / "blend.json"
@@ -38,12 +39,13 @@ def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
             blend = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
             raise ModelFileError(f"{path} cannot be read: {error}. Blend again.") from error
-        if not isinstance(blend, dict) or blend.get("schema") != BLEND_SCHEMA:
+        if not isinstance(blend, dict) or blend.get("schema") != SCHEMA:
             raise ModelFileError(f"{path} was written by another version. Blend again with this one.")
         absent = [key for key in NEEDED if key not in blend]
         if absent or not blend["members"]:
             raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent) or 'members'}. Blend again.")
         _check_blend(blend, path)
+        _check_models(blend, folder)
         return blend
     try:
         members = align_members([read_run(folder)])
@@ -54,7 +56,9 @@ def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
             f"{folder} is neither a blend (blend.json) nor a run (fold-*/logits.npz). "
             "Name one from submissions/ or runs/."
         ) from error
-    return describe(fit_runs(members, BlendConfig(tta=tta)), folder)
+    blend = describe(fit_runs(members, BlendConfig(method="uniform", combiner="geometric", tta=tta)), folder)
+    _check_models(blend, folder)
+    return blend
 
 
 def _check_blend(blend: dict[str, Any], path: Path) -> None:
@@ -62,12 +66,18 @@ def _check_blend(blend: dict[str, Any], path: Path) -> None:
     try:
         weights = [float(member["weight"]) for member in blend["members"]]
         sound = (
-            blend["combiner"] in ("geometric", "arithmetic")
+            blend["combiner"] in COMBINERS
+            and float(blend["temperature"]) > 0.0
+            and len(blend["bias"] or blend["class_names"]) == len(blend["class_names"])
             and min(weights) >= 0.0
             and abs(sum(weights) - 1.0) < WEIGHT_SLACK
             and all(
                 member["folds"]
                 and member["shifts"]
+                and len(member["shifts"]) == len(member["shift_weights"])
+                and abs(sum(member["shift_weights"]) - 1.0) < WEIGHT_SLACK
+                and member["shift_mode"] in SHIFT_MODES
+                and len(member["class_weights"] or blend["class_names"]) == len(blend["class_names"])
                 and all(float(member["temperatures"][str(fold)]) > 0.0 for fold in member["folds"])
                 and isinstance(member["path"], str)
                 for member in blend["members"]
@@ -77,9 +87,27 @@ def _check_blend(blend: dict[str, Any], path: Path) -> None:
         sound = False
     if not sound:
         raise ModelFileError(
-            f"{path} is damaged: members need a path, folds, shifts, a temperature above 0 for each fold, and weights "
-            "that are not negative and sum to 1. Blend again."
+            f"{path} is damaged: members need a path, folds, shifts with weights that sum to 1, a temperature above 0 "
+            "for each fold, and weights that are not negative and sum to 1. Blend again."
         )
+
+
+def _check_models(blend: dict[str, Any], folder: Path) -> None:
+    """Refuses members that hold logits alone; where only some models are gone, whoever loads them says which."""
+    without = [
+        f"{member['run']} ({folder / member['path']})"
+        for member in blend["members"]
+        if member["weight"] > 0.0
+        and any((folder / member["path"]).glob("fold-*/logits.npz"))
+        and not any((folder / member["path"]).glob("fold-*/model.json"))
+    ]
+    if without:
+        headline = (
+            f"{folder} cannot be exported: runs of `esc-ens baseline` and of other frameworks have no model "
+            "(fold-*/model.json) to put into the file:"
+        )
+        advice = "Blend without them, esc-ens blend RUN [RUN ...] --out NAME, and export that."
+        raise ModelFileError(list_problems(headline, without, advice))
 
 
 def find_clips(blend: dict[str, Any], folder: Path, data: Path | None, n_clips: int) -> list[Path]:
@@ -88,14 +116,16 @@ def find_clips(blend: dict[str, Any], folder: Path, data: Path | None, n_clips: 
     Args:
         blend: from `read_source`.
         folder: the blend's or run's folder, which the members' paths are relative to.
-        data: a folder with audio; None takes clips that the first member was trained on.
+        data: a folder with audio; None takes clips that a member was trained on.
         n_clips: how many.
 
     Raises:
         DataError: there is no audio.
     """
     if data is None:
-        manifest_path = folder / blend["members"][0]["path"] / "manifest.json"
+        # Members of other frameworks have no manifest.
+        paths = [folder / member["path"] / "manifest.json" for member in blend["members"]]
+        manifest_path = next((path for path in paths if path.exists()), paths[0])
         try:
             manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
             listed = [Path(path) for path in manifest["clip_paths"]]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from esc_ensemble.export.fused import FusedBlend, Part, describe_model, heard_data
+from esc_ensemble.export.fused import FusedBlend, Part, describe_model, heard_data, mixing_of
 from esc_ensemble.export.parity import Parity, check_parity, read_clips
 from esc_ensemble.files import atomic_path
 from esc_ensemble.infer import METADATA_KEY
@@ -36,7 +36,7 @@ def export_torchscript(
     Raises:
         WorkError: the two disagree.
     """
-    fused = FusedBlend(parts, blend["combiner"]).eval()
+    fused = FusedBlend(parts, mixing_of(blend)).eval()
     waveforms = read_clips(clip_paths, heard_data(parts))
     example = torch.from_numpy(waveforms[:2]).repeat(2, 1)[:2]
     with warnings.catch_warnings(), torch.no_grad():

@@ -19,6 +19,7 @@ from esc_ensemble.models.checkpoint import load_checkpoint, read_spec
 from esc_ensemble.progress import progress
 from esc_ensemble.report.evidence import Evidence, MemberEvidence
 from esc_ensemble.report.recordings import Recordings, hear
+from esc_ensemble.settings import build, read_yaml
 
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000)
 MOST_HZ = 32000
@@ -27,6 +28,7 @@ MP3_QUALITY = 0.8
 TICKS_HZ = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 MOST_COLUMNS = 800
 COLOURMAP = "magma"
+BY_DEFAULT = "clips are cut as this version does by default, and the log-mel spectrogram is drawn for the eye."
 CHANNEL_TITLES = {"logmel": "log-mel", "pcen": "PCEN"}
 
 
@@ -73,10 +75,21 @@ def find_hearing(evidence: Evidence) -> Hearing:
                 None,
                 f"{member.name} hears the waveform itself; the log-mel spectrogram is drawn for the eye.",
             )
-    return heard or Hearing(
-        caption="No model is at hand: clips are cut as this version does by default, and the log-mel spectrogram is "
-        "drawn for the eye."
-    )
+    configured = (_configured(evidence.members[place]) for place in order)
+    return heard or next(filter(None, configured), None) or Hearing(caption=f"No settings are at hand: {BY_DEFAULT}")
+
+
+def _configured(member: MemberEvidence) -> Hearing | None:
+    """The ears of a member without models: how its settings cut clips."""
+    if not member.config_text:
+        return None
+    path = member.folder / "config.yaml"
+    try:
+        data = build(DataConfig, read_yaml(path).get("data") or {}, str(path))
+    except EscError:
+        return None  # settings of another framework
+    caption = f"Clips are cut as {member.name}'s settings say; the log-mel spectrogram is drawn for the eye."
+    return Hearing(data, None, caption)
 
 
 def make_media(evidence: Evidence, recordings: Recordings, hearing: Hearing, places: list[int]) -> Media:

@@ -10,6 +10,8 @@ from esc_ensemble.errors import EscError
 from esc_ensemble.report.evidence import Evidence, MemberEvidence
 from esc_ensemble.settings import read_yaml
 
+TRAINERS = ("train-a", "train-a-pro", "train-b", "baseline")
+
 
 def model_name(member: MemberEvidence) -> str:
     """Gives the name of a member's network, empty where no config.yaml tells it."""
@@ -27,7 +29,7 @@ def commands(evidence: Evidence) -> list[str]:
     lines = []
     for member in evidence.members:
         model = model_name(member)
-        command = next((name for name in ("train-a", "train-a-pro", "train-b") if _knows(name, model)), "")
+        command = next((name for name in TRAINERS if _knows(name, model)), "")
         if command and member.manifest:
             data = shlex.quote(str(member.manifest.get("dataset_path", "DIR")))
             run = shlex.quote(member.name)

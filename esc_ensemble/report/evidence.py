@@ -13,13 +13,12 @@ import numpy as np
 
 from esc_ensemble.blend.ensemble import fit_runs
 from esc_ensemble.blend.members import align_members
-from esc_ensemble.blend.output import describe
+from esc_ensemble.blend.output import SCHEMA, describe
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.errors import LogitsError, ModelFileError, list_problems
 from esc_ensemble.logits import UNREADABLE, read_run
 from esc_ensemble.metrics import METRICS
 
-BLEND_SCHEMA = 2
 NEEDED = ("name", "members", "class_names", "scores", "reason")
 NEEDED_OF_MEMBER = ("run", "path", "weight")
 NEEDED_OF_SCORE = ("name", "title", "metrics")
@@ -150,7 +149,7 @@ def load(path: str | Path) -> Evidence:
             f"{folder} is neither a blend (blend.json) nor a run (fold-*/logits.npz). "
             "Name one from submissions/ or runs/."
         ) from error
-    result = fit_runs(members, BlendConfig())
+    result = fit_runs(members, BlendConfig(method="uniform", combiner="geometric"))
     blend = {**DEFAULTS, **describe(result, folder)}
     return Evidence(
         folder=folder,
@@ -161,7 +160,7 @@ def load(path: str | Path) -> Evidence:
         folds=members.fold_of_clip,
         sources=members.sources,
         probabilities=result.probabilities,
-        member_probabilities=result.probabilities[None],  # (N, C) -> (1, N, C)
+        member_probabilities=result.member_probabilities,
         members=(_read_member(blend["members"][0], folder),),
     )
 
@@ -172,10 +171,10 @@ def _of_blend(folder: Path) -> Evidence:
         blend = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ModelFileError(f"{path} cannot be read: {error}. Blend again.") from error
-    if not isinstance(blend, dict) or blend.get("schema") != BLEND_SCHEMA:
+    if not isinstance(blend, dict) or blend.get("schema") != SCHEMA:
         found = blend.get("schema") if isinstance(blend, dict) else None
         raise ModelFileError(
-            f"{path} has schema {found}, this version reads {BLEND_SCHEMA}. Blend again: esc-ens blend RUN ... "
+            f"{path} has schema {found}, this version reads {SCHEMA}. Blend again: esc-ens blend RUN ... "
             f"--out {folder.name}"
         )
     absent = [key for key in NEEDED if not blend.get(key)]

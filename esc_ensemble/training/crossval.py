@@ -19,17 +19,17 @@ from esc_ensemble.cores import free_cores
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.sources import refuse_shared
 from esc_ensemble.data.splits import FoldSplit, split_fold
-from esc_ensemble.errors import LogitsError, ModelFileError, WorkError
-from esc_ensemble.files import folder_lock, write_json
-from esc_ensemble.logits import FoldLogits, LogitsPart, read_logits, write_logits
-from esc_ensemble.metrics import mean_and_std, score, softmax, top_k_accuracy
+from esc_ensemble.errors import ModelFileError, WorkError
+from esc_ensemble.files import folder_lock
+from esc_ensemble.fold_scores import read_finished, remove_half_written, write_metrics
+from esc_ensemble.logits import FoldLogits, LogitsPart, write_logits
+from esc_ensemble.manifest import open_run, run_hash
 from esc_ensemble.models.base import AudioClassifier
 from esc_ensemble.models.checkpoint import check_checkpoint, save_checkpoint
 from esc_ensemble.predict import predict_logits
 from esc_ensemble.processes import can_spawn, run_together
 from esc_ensemble.progress import say, use_lines
 from esc_ensemble.settings import check
-from esc_ensemble.training.manifest import open_run, run_hash
 from esc_ensemble.training.trainer import (
     Beginning,
     Trainer,
@@ -98,7 +98,7 @@ def train_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: R
     with folder_lock(run_dir):
         _open_run(trainer)
         tell_differences(trainer)
-        todo = [split for split in splits if not _is_done(trainer, _fold_dir(trainer, split))]
+        todo = [split for split in splits if not _finished(trainer, split.fold)]
         # As many threads as the run began with, whatever is left to do: sums depend on it in their last bit.
         each = torch.get_num_threads()
         n_parallel = min(n_parallel, len(todo), options.parallel_folds or max(1, threads // each))
@@ -154,10 +154,6 @@ def _protocol(config: TrainerConfig) -> str:
     return "selection split" if config.data.selection_fraction else "epochs fixed beforehand"
 
 
-def _fold_dir(trainer: Trainer, split: FoldSplit) -> Path:
-    return trainer.run_dir / f"fold-{split.fold}"
-
-
 def _open_run(trainer: Trainer) -> None:
     """Starts the run's folder, or checks that it holds the same run and goes on as that began."""
     accelerator = trainer.accelerator
@@ -177,8 +173,8 @@ def _open_run(trainer: Trainer) -> None:
 
 def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
     config, accelerator = trainer.config, trainer.accelerator
-    folder = _fold_dir(trainer, split)
-    if _is_done(trainer, folder):
+    folder = trainer.run_dir / f"fold-{split.fold}"
+    if _finished(trainer, split.fold):
         if accelerator.is_main_process:
             _tidy(folder)
             say(f"{trainer.run_dir.name} fold {split.fold}: done already")
@@ -201,21 +197,16 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
 def _tidy(folder: Path) -> None:
     """Removes from a finished fold what resuming needed, and the half-written files of a killed process."""
     (folder / "state.pt").unlink(missing_ok=True)
-    for half_written in folder.glob(".*.part.*"):
-        half_written.unlink()
+    remove_half_written(folder)
 
 
-def _is_done(trainer: Trainer, folder: Path) -> bool:
-    """Whether the fold's logits and model are there, whole, and from this very run."""
+def _finished(trainer: Trainer, fold: int) -> FoldLogits | None:
+    """The fold's logits, if they and its model are there, whole, and from this very run."""
     try:
-        found = read_logits(folder / "logits.npz")
-        check_checkpoint(folder)
-    except (LogitsError, ModelFileError):
-        return False
-    return (
-        found.config_hash == run_hash(trainer.run_dir, trainer.config)
-        and found.dataset_fingerprint == trainer.catalog.fingerprint
-    )
+        check_checkpoint(trainer.run_dir / f"fold-{fold}")
+    except ModelFileError:
+        return None
+    return read_finished(trainer.run_dir, fold, run_hash(trainer.run_dir, trainer.config), trainer.catalog.fingerprint)
 
 
 def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) -> FoldLogits:
@@ -232,6 +223,7 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
             n_classes=len(catalog.class_names),
             device=trainer.accelerator.device,
             window_seconds=config.data.window_seconds,
+            shift_mode=config.shift_mode,
             batch_size=model.clips_at_once,
             title=f"{trainer.run_dir.name} fold {split.fold}: logits",
         )
@@ -246,28 +238,10 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
         run=trainer.run_dir.name,
         config_hash=run_hash(trainer.run_dir, trainer.config),
         dataset_fingerprint=catalog.fingerprint,
+        shift_mode=trainer.config.shift_mode,
     )
 
 
 def _write_metrics(trainer: Trainer) -> dict[str, Any]:
-    folds: dict[str, dict[str, float]] = {}
-    for fold in trainer.catalog.fold_numbers:
-        folder = trainer.run_dir / f"fold-{fold}"
-        if not _is_done(trainer, folder):
-            continue
-        logits = read_logits(folder / "logits.npz")
-        test = logits.test
-        centre = int(np.flatnonzero(logits.shifts == 0.0)[0])
-        folds[str(fold)] = {
-            **score(softmax(test.logits[centre]), test.labels),
-            "top1_tta": top_k_accuracy(test.logits.mean(axis=0), test.labels, 1),
-        }
-    over_folds = mean_and_std({int(fold): scores for fold, scores in folds.items()}) if folds else {}
-    metrics = {
-        "protocol": _protocol(trainer.config),
-        "folds": folds,
-        "mean": {name: values["mean"] for name, values in over_folds.items()},
-        "std": {name: values["std"] for name, values in over_folds.items()},
-    }
-    write_json(trainer.run_dir / "metrics.json", metrics)
-    return metrics
+    found = [_finished(trainer, fold) for fold in trainer.catalog.fold_numbers]
+    return write_metrics(trainer.run_dir, [fold for fold in found if fold], _protocol(trainer.config))

@@ -21,6 +21,7 @@ from esc_ensemble.data.sources import LeftOut, heard_in, leave_out_shared, refus
 from esc_ensemble.data.splits import split_all
 from esc_ensemble.errors import ModelFileError, WorkError
 from esc_ensemble.files import folder_lock, write_json
+from esc_ensemble.manifest import PRETRAINING, open_run
 from esc_ensemble.models.base import digest_weights
 from esc_ensemble.models.checkpoint import check_checkpoint, save_checkpoint
 from esc_ensemble.models.masked import (
@@ -37,7 +38,6 @@ from esc_ensemble.progress import say
 from esc_ensemble.settings import check
 from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import fit
-from esc_ensemble.training.manifest import PRETRAINING, open_run
 from esc_ensemble.training.masked import MaskedStep
 from esc_ensemble.training.step import TrainingData
 from esc_ensemble.training.trainer import (

@@ -19,6 +19,7 @@ from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.sources import SOURCES_FILE, read_sources
 from esc_ensemble.data.splits import FoldSplit
 from esc_ensemble.errors import ConfigError, ModelFileError
+from esc_ensemble.manifest import is_pretraining
 from esc_ensemble.models.backbones import build_backbone, load_weights
 from esc_ensemble.models.base import AudioClassifier, digest_weights
 from esc_ensemble.models.checkpoint import begin_with, read_spec
@@ -27,7 +28,6 @@ from esc_ensemble.models.weights import WEIGHTS_FILE, check_weights
 from esc_ensemble.progress import say
 from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import train_model
-from esc_ensemble.training.manifest import is_pretraining
 from esc_ensemble.training.step import TrainingData
 from esc_ensemble.training.trunk import Trunk, build_trunk_cache
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from esc_ensemble.blend import output
+from esc_ensemble.blend.combine import COMBINERS
+from esc_ensemble.blend.costs import Cost
 from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.config import BlendConfig
-from esc_ensemble.errors import LogitsError, WorkError
-from esc_ensemble.settings import config_hash
+from esc_ensemble.errors import ConfigError, LogitsError, WorkError
+from esc_ensemble.settings import build, config_hash
 from tests.blend.make_logits import SHIFTS, make_labels, make_member, write_run
 
 N, C, K = 300, 5, 3
@@ -39,14 +41,14 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-def test_blend_writes_its_three_files(runs, tmp_path):
+def test_blend_writes_its_files(runs, tmp_path):
     out = tmp_path / "submissions" / "first"
     result = blend_runs(runs, CONFIG, out)
-    assert sorted(path.name for path in out.iterdir()) == ["blend.json", "oof.csv", "submission.csv"]
+    assert sorted(path.name for path in out.iterdir()) == ["blend.json", "oof.csv", "oof.npz", "submission.csv"]
     assert sorted(path.name for path in out.parent.iterdir()) == ["first"]
 
     blend = json.loads((out / "blend.json").read_text(encoding="utf-8"))
-    assert blend["schema"] == 1 and blend["combiner"] == "geometric" and blend["tta"] is False
+    assert blend["schema"] == 2 and blend["combiner"] in COMBINERS and blend["tta"] is False
     assert blend["dataset_fingerprint"] == "data1" and len(blend["class_names"]) == C
     assert [member["run"] for member in blend["members"]] == ["strong", "middle", "weak"]
     member = blend["members"][0]
@@ -89,14 +91,31 @@ def test_tables_hold_the_cross_fitted_predictions(runs, tmp_path):
     assert [(row["clip_id"], row["label"]) for row in submission] == [(row["clip_id"], row["top1"]) for row in rows]
 
 
-def test_useless_member_is_weighed_down_and_the_gain_is_kept(runs, tmp_path):
-    result = blend_runs(runs, CONFIG, tmp_path / "out")
+@pytest.fixture
+def copies(tmp_path):
+    """One good member and four near copies of a weak one, which equal weights count four times."""
+    weak = make_member(LABELS, C, skill=0.8, seed=5)
+    runs = [_write(tmp_path, "strong", skill=2.0)]
+    for seed in range(4):
+        noise = 0.05 * np.random.default_rng(seed).standard_normal(weak.shape).astype(np.float32)
+        runs.append(write_run(tmp_path / "runs" / f"copy-{seed}", weak + noise, LABELS, FOLDS))
+    return runs
+
+
+def test_copies_share_their_weight_and_the_gain_is_kept(copies, tmp_path):
+    result = blend_runs(copies, CONFIG, tmp_path / "out")
     scores = {row.name: row.metrics["log_loss"] for row in result.scores}
     assert not result.fallback and result.reason.startswith("Tuned weights: cross-fitted gain in log loss")
-    assert result.weights[2] < 0.05
+    assert result.weights[0] > 0.4
     assert scores["chosen"] == scores["tuned_cross_fitted"] < scores["uniform"]
     assert scores["tuned_in_sample"] < scores["tuned_cross_fitted"]
-    assert scores["chosen"] < min(scores["member:strong"], scores["member:middle"])
+    assert scores["chosen"] < min(scores["member:strong"], scores["member:copy-0"])
+    # Copies err alike, and none of them is missed.
+    assert result.correlation[1, 2] > 0.8 > result.correlation[0, 1]
+    lost = {item.run: item.loss.log_loss for item in result.contributions}
+    assert lost["strong"] < -0.2 and abs(lost["copy-0"]) < 0.02
+    against = result.comparisons["member:copy-0"]
+    assert against.top1_interval[0] > 0.0 and against.log_loss_interval[1] < 0.0 and against.mcnemar_p < 1e-6
 
 
 def test_equal_members_fall_back_to_equal_weights(tmp_path):
@@ -104,7 +123,7 @@ def test_equal_members_fall_back_to_equal_weights(tmp_path):
     result = blend_runs(runs, CONFIG, tmp_path / "out")
     assert result.fallback and "does not beat them by more than its noise" in result.reason
     np.testing.assert_allclose(result.weights, 1 / 3)
-    assert (result.tuned_weights != result.weights).any()
+    assert (result.tuned.weights != result.weights).any()
     scores = {row.name: row.metrics for row in result.scores}
     assert scores["chosen"] == scores["uniform"]
     blend = json.loads((tmp_path / "out" / "blend.json").read_text(encoding="utf-8"))
@@ -282,13 +301,91 @@ def test_folder_that_cannot_be_written_is_one_message(runs, tmp_path):
 def test_error_objective_and_arithmetic_mean(runs, tmp_path):
     config = CONFIG.model_copy(update={"objective": "error", "combiner": "arithmetic"})
     result = blend_runs(runs, config, tmp_path / "out")
-    assert "error" in result.reason
+    assert "error" in result.reason and result.mixture.combiner == "arithmetic"
     np.testing.assert_allclose(result.probabilities.sum(axis=1), 1.0, rtol=1e-5)
 
 
 def test_config_has_its_defaults():
     assert BlendConfig().model_dump() == {
-        "trials": 200, "objective": "log_loss", "combiner": "geometric",
-        "tta": False, "seed": 0, "bootstrap": 1000,
+        "method": "optuna", "combiner": "auto", "objective": "log_loss", "trials": 300, "l2": 10.0,
+        "tta": False, "tta_weights": "equal", "shifts": (), "member_shifts": {},
+        "max_ms": 0.0, "max_mb": 0.0, "seed": 0, "bootstrap": 1000, "storage": "",
     }  # fmt: skip
     assert config_hash(BlendConfig()) != config_hash(BlendConfig(seed=1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"method": "lbfgs", "objective": "error"}, "method lbfgs follows the slope of the log loss"),
+        ({"method": "logistic", "combiner": "rank"}, "combiner must be geometric, not rank"),
+        ({"method": "greedy", "storage": "x.journal"}, "storage is for Optuna's studies"),
+        ({"shifts": [0.0]}, "set tta"),
+        ({"tta_weights": "tuned"}, "tta_weights weighs time shifts: set tta"),
+        ({"tta": True, "shifts": [0.0, 0.0]}, "shifts hold a value twice"),
+        ({"tta": True, "member_shifts": {"a": "0,0.1,0"}}, "shifts of a hold a value twice"),
+        ({"tta": True, "member_shifts": {"a": "0,b"}}, "must be a number"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        build(BlendConfig, settings, "The settings")
+
+
+def test_tables_name_what_stands_in_them(copies, tmp_path):
+    result = blend_runs(copies[:3], CONFIG, tmp_path / "out")
+    for header, rows in (result.score_table(), result.comparison_table(), result.member_table()):
+        assert {len(row) for row in rows} == {len(header)}
+    assert [row[0] for row in result.comparison_table()[1]] == ["Equal weights", "strong", "copy-0", "copy-1"]
+    assert result.best_member == "strong"
+
+
+def test_arrays_of_predictions_are_kept_without_pickle(runs, tmp_path):
+    result = blend_runs(runs, CONFIG, tmp_path / "out")
+    with np.load(tmp_path / "out" / "oof.npz", allow_pickle=False) as arrays:
+        assert arrays["clip_ids"].tolist() == result.members.clip_ids.tolist()
+        np.testing.assert_array_equal(arrays["labels"], LABELS)
+        np.testing.assert_array_equal(arrays["folds"], FOLDS)
+        np.testing.assert_allclose(arrays["probabilities"], result.probabilities)
+        assert arrays["member_probabilities"].shape == (3, N, C)
+        np.testing.assert_allclose(arrays["member_probabilities"].sum(axis=2), 1.0, atol=1e-5)
+
+
+def test_costs_bring_a_front_and_limits_are_kept(runs, tmp_path):
+    costs = dict(zip(runs, (Cost(10.0, 4.0), Cost(3.0, 1.0), Cost(1.0, 1.0)), strict=True))
+    out = tmp_path / "out"
+    result = blend_runs(runs, CONFIG, out, costs)
+    assert (out / "front.png").read_bytes().startswith(b"\x89PNG")
+    blend = json.loads((out / "blend.json").read_text(encoding="utf-8"))
+    prices = [point["ms"] for point in blend["front"]]
+    assert (
+        result.cost is not None
+        and prices == sorted(prices)
+        and blend["front"][-1]["ms"] == blend["cost"]["ms"] == result.cost.ms
+    )
+    assert [point["chosen"] for point in blend["front"]].count(True) <= 1
+    limited = blend_runs(runs, CONFIG.model_copy(update={"max_ms": 5.0}), out, costs)
+    assert limited.weights[0] == 0.0 and limited.cost is not None and limited.cost.ms <= 5.0
+    assert (limited.fold_weights[:, 0] == 0.0).all()  # chosen anew in each fold
+    small = blend_runs(runs, CONFIG.model_copy(update={"max_mb": 4.5}), out, costs)
+    assert small.cost is not None and small.cost.megabytes <= 4.5
+    with pytest.raises(LogitsError, match=r"No member keeps within max_ms 0\.5.*takes 1 ms and 1 MB"):
+        blend_runs(runs, CONFIG.model_copy(update={"max_ms": 0.5}), out, costs)
+    with pytest.raises(LogitsError, match="what the members cost is not known"):
+        blend_runs(runs, CONFIG.model_copy(update={"max_ms": 5.0}), out)
+    # Without costs there is no front, and none is left from before.
+    blend_runs(runs, CONFIG, out)
+    assert not (out / "front.png").exists()
+    assert json.loads((out / "blend.json").read_text(encoding="utf-8"))["front"] is None
+
+
+def test_a_member_that_knows_a_folds_labels_is_named(tmp_path):
+    honest = [_write(tmp_path, name, skill=1.8, seed=seed) for seed, name in enumerate("abc")]
+    logits = make_member(LABELS, C, skill=1.8, seed=7)
+    logits[:, FOLDS == 1] += 6 * np.eye(C, dtype=np.float32)[LABELS[FOLDS == 1]]
+    leaky = write_run(tmp_path / "runs" / "leaky", logits, LABELS, FOLDS)
+    clean = blend_runs(honest, CONFIG, tmp_path / "clean")
+    assert clean.warnings == ()
+    found = blend_runs([*honest, leaky], CONFIG, tmp_path / "out")
+    assert any("leaky is better on fold 1" in warning for warning in found.warnings)
+    assert json.loads((tmp_path / "out" / "blend.json").read_text(encoding="utf-8"))["warnings"] == list(found.warnings)

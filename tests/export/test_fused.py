@@ -2,59 +2,85 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
-from esc_ensemble.blend.combine import blend_probabilities
-from esc_ensemble.config import BlendConfig
+from esc_ensemble.blend.combine import COMBINERS, Mixture, blend_probabilities
 from esc_ensemble.errors import ModelFileError
-from esc_ensemble.export.fused import FusedBlend, Part, load_parts
+from esc_ensemble.export.fused import FusedBlend, Mixing, Part, load_parts
 from esc_ensemble.export.onnx import _write_graph
 from esc_ensemble.export.source import read_source
 from esc_ensemble.models.checkpoint import load_checkpoint, save_checkpoint
 from esc_ensemble.models.registry import ModelSpec, build_model
 from esc_ensemble.predict import shift_waveform
 from tests.conftest import Made
-from tests.tiny import tiny_spec
+from tests.tiny import N_CLASSES, tiny_spec
 
 SHIFTS = (-0.1, 0.0, 0.1)
 
 
-def part(seed: int, weight: float, temperature: float, shifts: tuple[float, ...] = SHIFTS, **over: Any) -> Part:
+def part(  # noqa: PLR0917 - all but the last are given by place, as in a table
+    seed: int,
+    weight: float | tuple[float, ...],
+    temperature: float,
+    shifts: tuple[float, ...] = SHIFTS,
+    shares: tuple[float, ...] = (),
+    mode: Any = "cyclic",
+    **over: Any,
+) -> Part:
     torch.manual_seed(seed)
     spec = tiny_spec(**over)
     model = build_model(spec)
     with torch.no_grad():  # fresh weights say next to nothing; make the parts disagree
         model.get_parameter("head.weight").mul_(20)
         model.get_parameter("head.bias").copy_(torch.randn(spec.to_json()["class_names"].__len__()))
-    return Part(model.eval(), spec, temperature, weight, shifts)
+    return Part(model.eval(), spec, temperature, weight, shifts, shares or (1.0 / len(shifts),) * len(shifts), mode)
+
+
+def entry(name: str) -> dict[str, Any]:
+    """A member of blend.json that has one fold and no shifts."""
+    return {
+        "run": name, "path": name, "weight": 0.5, "class_weights": None, "folds": [1], "temperatures": {"1": 1.0},
+        "shifts": [0.0], "shift_weights": [1.0], "shift_mode": "cyclic",
+    }  # fmt: skip
 
 
 def waveform(n_clips: int = 5, n_samples: int = 8000) -> torch.Tensor:
     return 0.1 * torch.randn(n_clips, n_samples, generator=torch.Generator().manual_seed(0))
 
 
-def expected(parts: list[Part], waves: torch.Tensor, combiner: Any) -> np.ndarray:
+def expected(parts: list[Part], waves: torch.Tensor, mixing: Mixing) -> np.ndarray:
     """The formula of the blender on logits that each model gives by itself."""
     logits = []
     for item in parts:
-        shifted = shift_waveform(waves, item.shift_seconds, 8000, item.spec.data.window_seconds)
+        shifted = shift_waveform(waves, item.shift_seconds, 8000, item.spec.data.window_seconds, item.shift_mode)
         logits.append(np.stack([item.model(rows).detach().numpy() for rows in shifted]))
-    weights = np.array([item.weight for item in parts])
-    return blend_probabilities(logits, [item.temperature for item in parts], weights, combiner)
+    by_class = isinstance(parts[0].weight, tuple)
+    weights = np.array([item.weight for item in parts], dtype=np.float64)
+    mixture = Mixture(
+        mixing.combiner,
+        weights=weights.mean(axis=1) if by_class else weights,
+        shift_weights=tuple(np.array(item.shift_weights) for item in parts),
+        temperature=mixing.temperature,
+        class_weights=weights if by_class else None,
+        bias=np.array(mixing.bias) if mixing.bias else None,
+    )
+    return blend_probabilities(logits, [item.temperature for item in parts], mixture)
 
 
-@pytest.mark.parametrize("combiner", ["geometric", "arithmetic"])
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
+@pytest.mark.parametrize("combiner", COMBINERS)
 @pytest.mark.parametrize(
     "shifts", [((0.0,), (0.0,)), (SHIFTS, SHIFTS), (SHIFTS, (0.0, 0.25))], ids=["no tta", "tta", "own shifts"]
 )
 def test_two_members_of_two_folds_give_the_blenders_probabilities(
-    combiner: str, shifts: tuple[tuple[float, ...], tuple[float, ...]]
+    combiner: Any, shifts: tuple[tuple[float, ...], tuple[float, ...]], temperature: float
 ) -> None:
     parts = [
         part(0, 0.35, 0.7, shifts[0]),
@@ -62,10 +88,38 @@ def test_two_members_of_two_folds_give_the_blenders_probabilities(
         part(2, 0.15, 1.0, shifts[1], frontend={"channels": ["logmel"]}),
         part(3, 0.15, 3.1, shifts[1], frontend={"channels": ["logmel"]}),
     ]
-    found = FusedBlend(parts, combiner).eval()(waveform()).detach().numpy()
-    np.testing.assert_allclose(found, expected(parts, waveform(), combiner), atol=1e-6)
+    mixing = Mixing(combiner, temperature)
+    found = FusedBlend(parts, mixing).eval()(waveform()).detach().numpy()
+    np.testing.assert_allclose(found, expected(parts, waveform(), mixing), atol=2e-6)
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-6)
     assert found.std(axis=0).max() > 1e-3
+
+
+def test_weights_of_shifts_classes_and_zero_padding_also_in_a_graph(tmp_path: Path) -> None:
+    by_class = [tuple(np.linspace(0.1, 0.9, N_CLASSES)), tuple(np.linspace(0.9, 0.1, N_CLASSES))]
+    parts = [
+        part(0, by_class[0], 1.3, SHIFTS, (0.2, 0.5, 0.3), "zero"),
+        part(1, by_class[1], 0.8, (-0.3, 0.0), (0.1, 0.9)),
+    ]
+    mixing = Mixing("geometric", 0.7, tuple(np.linspace(-1.0, 1.0, N_CLASSES)))
+    fused = FusedBlend(parts, mixing).eval()
+    wanted = expected(parts, waveform(3), mixing)
+    np.testing.assert_allclose(fused(waveform(3)).detach().numpy(), wanted, atol=2e-6)
+    cyclic = expected([replace(item, shift_mode="cyclic") for item in parts], waveform(3), mixing)
+    assert np.abs(wanted - cyclic).max() > 1e-4  # silence is heard
+    _write_graph(fused, waveform(2), tmp_path / "zero.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "zero.onnx"), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"waveform": waveform(3).numpy()})[0], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("combiner", ["logits", "rank", "arithmetic"])
+def test_combiners_in_a_graph(combiner: Any, tmp_path: Path) -> None:
+    parts = [part(0, 0.7, 1.3, (0.0,)), part(1, 0.3, 0.8, (0.0,))]
+    mixing = Mixing(combiner, 1.4)
+    _write_graph(FusedBlend(parts, mixing).eval(), waveform(2), tmp_path / "blend.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "blend.onnx"), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"waveform": waveform(3).numpy()})[0]
+    np.testing.assert_allclose(found, expected(parts, waveform(3), mixing), atol=1e-5)
 
 
 def test_members_with_windows_of_their_own_hear_crops_also_in_a_graph(tmp_path: Path) -> None:
@@ -74,27 +128,27 @@ def test_members_with_windows_of_their_own_hear_crops_also_in_a_graph(tmp_path: 
         part(0, 0.5, 1.0, (-0.25, 0.0, 0.25), name="spec_cnn_reference", model=reference, data={"window_seconds": 0.5}),
         part(1, 0.5, 1.0, (0.0,), name="spec_cnn_reference", model=reference),
     ]
-    fused = FusedBlend(parts, "geometric").eval()
-    assert [n_window for _, n_window, _ in fused.groups] == [4000, 0]
+    fused = FusedBlend(parts, Mixing("geometric")).eval()
+    assert [group.n_window for group in fused.groups] == [4000, 0]
     _write_graph(fused, waveform(2), tmp_path / "crops.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "crops.onnx"), providers=["CPUExecutionProvider"])
     for n_samples in (8000, 8001, 4000, 3000):  # the last is shorter than the window
         waves = waveform(3, n_samples)
-        wanted = expected(parts, waves, "geometric")
+        wanted = expected(parts, waves, Mixing("geometric"))
         np.testing.assert_allclose(fused(waves).detach().numpy(), wanted, atol=1e-6)
         np.testing.assert_allclose(session.run(None, {"waveform": waves.numpy()})[0], wanted, atol=1e-5)
 
 
 def test_one_part_without_shifts_is_its_models_softmax() -> None:
     only = part(0, 1.0, 2.0, (0.0,))
-    found = FusedBlend([only], "geometric").eval()(waveform())
+    found = FusedBlend([only], Mixing("geometric")).eval()(waveform())
     torch.testing.assert_close(found, (only.model(waveform()) / 2.0).softmax(dim=1))
 
 
 def n_frontend_calls(parts: list[Part]) -> int:
     calls = []
     hooks = [item.model.frontend.register_forward_hook(lambda *_: calls.append(1)) for item in parts]
-    FusedBlend(parts, "geometric")(waveform(1))
+    FusedBlend(parts, Mixing("geometric"))(waveform(1))
     for hook in hooks:
         hook.remove()
     return len(calls)
@@ -119,7 +173,7 @@ def test_load_parts_takes_every_fold_of_every_member_with_its_temperature_and_sh
     content = read_source(made.blend)
     parts = load_parts(content, made.blend)
     assert len(parts) == 4
-    assert sum(item.weight for item in parts) == pytest.approx(1.0)
+    assert sum(cast(float, item.weight) for item in parts) == pytest.approx(1.0)
     for number, item in enumerate(parts):
         member, fold = content["members"][number // 2], (1, 2)[number % 2]
         assert item.temperature == member["temperatures"][str(fold)]
@@ -147,7 +201,7 @@ def test_a_missing_checkpoint_is_named(made: Made, tmp_path: Path) -> None:
 def test_members_that_hear_other_waveforms_or_classes_are_refused(tmp_path: Path) -> None:
     def save(name: str, spec: ModelSpec) -> dict[str, Any]:
         save_checkpoint(tmp_path / name / "fold-1", build_model(spec), spec, fold=1, run=name)
-        return {"path": name, "weight": 0.5, "folds": [1], "temperatures": {"1": 1.0}, "shifts": [0.0]}
+        return entry(name)
 
     first = tiny_spec()
     longer = tiny_spec(data={"clip_seconds": 2.0})
@@ -164,13 +218,9 @@ def test_a_selection_split_does_not_keep_members_apart(made: Made, tmp_path: Pat
     first, other = tiny_spec(), tiny_spec(data={"selection_fraction": 0.2})
     for name, spec in (("one", first), ("two", other)):
         save_checkpoint(tmp_path / name / "fold-1", build_model(spec), spec, fold=1, run=name)
-    members = [
-        {"path": name, "weight": 0.5, "folds": [1], "temperatures": {"1": 1.0}, "shifts": [0.0]}
-        for name in ("one", "two")
-    ]
+    members = [entry(name) for name in ("one", "two")]
     assert len(load_parts({"members": members, "class_names": list(first.class_names)}, tmp_path)) == 2
 
 
 def test_blend_json_is_the_source_of_what_is_fused(made: Made) -> None:
     assert read_source(made.blend) == json.loads((made.blend / "blend.json").read_text())
-    assert BlendConfig(combiner="geometric").combiner == read_source(made.blend)["combiner"]

@@ -14,7 +14,7 @@ import torch
 from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.config import BlendConfig, TrainAProConfig, TrainerConfig
 from esc_ensemble.data.catalog import load_catalog
-from esc_ensemble.export.fused import FusedBlend, heard_data, load_parts
+from esc_ensemble.export.fused import FusedBlend, heard_data, load_parts, mixing_of
 from esc_ensemble.export.onnx import export_onnx
 from esc_ensemble.export.parity import LARGEST_DIFFERENCE, read_clips
 from esc_ensemble.export.source import find_clips, read_source
@@ -57,7 +57,7 @@ def test_members_of_all_kinds_share_a_file(write: Any, mixed: Path, synthetic_di
     assert {part.spec.name for part in parts} == {"spec_cnn_reference", "bc_resnet", "wave_backbone"}
     assert {part.spec.data.sample_rate for part in parts} == {8000, 16000}
     # A and A Pro share a front end, all folds of B its frozen trunk.
-    assert len(FusedBlend(parts, content["combiner"]).groups) == 2
+    assert len(FusedBlend(parts, mixing_of(content)).groups) == 2
     path, parity = write(parts, content, find_clips(content, mixed, None, 4), tmp_path / "file")
     assert parity.max_difference <= LARGEST_DIFFERENCE
     assert parity.same_top1
@@ -71,11 +71,11 @@ def test_members_of_all_kinds_share_a_file(write: Any, mixed: Path, synthetic_di
 def test_in_one_file_each_member_hears_what_it_heard_in_training(mixed: Path, synthetic_dir: Path) -> None:
     content = read_source(mixed)
     parts = load_parts(content, mixed)
-    fused = FusedBlend(parts, content["combiner"]).eval()
+    fused = FusedBlend(parts, mixing_of(content)).eval()
     paths = [clip.path for clip in load_catalog(synthetic_dir).clips[::9]]
     found = fused(torch.from_numpy(read_clips(paths, heard_data(parts)))).numpy()
     expected = np.zeros_like(found)
     for part in parts:  # each on waveforms that soxr brought to its rate
-        alone = FusedBlend([replace(part, weight=1.0)], content["combiner"]).eval()
+        alone = FusedBlend([replace(part, weight=1.0)], mixing_of(content)).eval()
         expected += part.weight * alone(torch.from_numpy(read_clips(paths, part.spec.data))).numpy()
     np.testing.assert_allclose(found, expected, atol=2e-3)

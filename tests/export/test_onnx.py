@@ -12,7 +12,7 @@ import torch
 
 from esc_ensemble.errors import WorkError
 from esc_ensemble.export import onnx as export
-from esc_ensemble.export.fused import FusedBlend, load_parts
+from esc_ensemble.export.fused import FusedBlend, load_parts, mixing_of
 from esc_ensemble.export.onnx import export_onnx
 from esc_ensemble.export.parity import LARGEST_DIFFERENCE
 from esc_ensemble.export.source import find_clips, read_source
@@ -28,7 +28,7 @@ def session(exported: Exported) -> onnxruntime.InferenceSession:
 @pytest.fixture(scope="module")
 def fused(made: Made) -> FusedBlend:
     content = read_source(made.blend)
-    return FusedBlend(load_parts(content, made.blend), content["combiner"]).eval()
+    return FusedBlend(load_parts(content, made.blend), mixing_of(content)).eval()
 
 
 def noise(n_clips: int, n_samples: int) -> np.ndarray:

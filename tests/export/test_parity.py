@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from esc_ensemble.errors import WorkError
-from esc_ensemble.export.fused import FusedBlend, load_parts
+from esc_ensemble.export.fused import FusedBlend, load_parts, mixing_of
 from esc_ensemble.export.parity import BATCH_SIZE, LARGEST_DIFFERENCE, check_parity
 from esc_ensemble.export.source import read_source
 from tests.conftest import Made
@@ -18,7 +18,7 @@ WAVES = np.random.default_rng(0).normal(0, 0.1, size=(BATCH_SIZE + 3, 8000)).ast
 @pytest.fixture(scope="module")
 def fused(made: Made) -> FusedBlend:
     content = read_source(made.blend)
-    return FusedBlend(load_parts(content, made.blend), content["combiner"]).eval()
+    return FusedBlend(load_parts(content, made.blend), mixing_of(content)).eval()
 
 
 def changed(fused: FusedBlend, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:

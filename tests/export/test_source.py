@@ -43,8 +43,8 @@ def test_a_run_with_damaged_logits_says_so(made: Made, tmp_path: Path) -> None:
     [
         ("{", "cannot be read"),
         ("[]", "another version"),
-        ('{"schema": 2}', "another version"),
-        ('{"schema": 1, "name": "x"}', "lacks members, combiner"),
+        ('{"schema": 1}', "another version"),
+        ('{"schema": 2, "name": "x"}', "lacks members, combiner"),
     ],
 )
 def test_a_damaged_blend_json_is_refused_by_name(tmp_path: Path, text: str, reason: str) -> None:

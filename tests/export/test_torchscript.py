@@ -10,7 +10,7 @@ import torch
 
 from esc_ensemble.__main__ import main
 from esc_ensemble.errors import WorkError
-from esc_ensemble.export.fused import FusedBlend, load_parts
+from esc_ensemble.export.fused import FusedBlend, load_parts, mixing_of
 from esc_ensemble.export.parity import LARGEST_DIFFERENCE
 from esc_ensemble.export.source import find_clips, read_source
 from esc_ensemble.export.torchscript import export_torchscript
@@ -32,7 +32,7 @@ def test_the_command_writes_a_file_that_gives_torchs_probabilities(
     network = torch.jit.load(path, _extra_files=extra)  # type: ignore[no-untyped-call]
     content = read_source(made.blend)
     assert json.loads(extra[METADATA_KEY])["class_names"] == content["class_names"]
-    fused = FusedBlend(load_parts(content, made.blend), content["combiner"]).eval()
+    fused = FusedBlend(load_parts(content, made.blend), mixing_of(content)).eval()
     for n_clips, n_samples in ((1, 8000), (3, 8000), (3, 5001), (2, 21111)):
         waves = 0.1 * torch.randn(n_clips, n_samples, generator=torch.Generator().manual_seed(n_clips))
         torch.testing.assert_close(network(waves), fused(waves), rtol=0.0, atol=LARGEST_DIFFERENCE)

@@ -9,7 +9,7 @@ import pytest
 
 from esc_ensemble.report import Evidence, load
 from tests.conftest import Made
-from tests.report.schema2 import blend_runs2, made_up, write_blend2
+from tests.report.blends import blend_real, made_up, write_made_up
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def reported(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """Do not change it; copy it first."""
     from esc_ensemble.report import write_report  # noqa: PLC0415
 
-    folder = blend_runs2(tmp_path_factory.mktemp("reported") / "mix", made.runs, warnings=["Folds differ much."])
+    folder = blend_real(tmp_path_factory.mktemp("reported") / "mix", made.runs, warnings=["Folds differ much."])
     written = write_report(load(folder), n_clips=12)
     return Reported(folder, written.path, written.n_clips)
 
@@ -34,4 +34,4 @@ def reported(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Reported:
 @pytest.fixture(scope="session")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """Two members whose runs are gone: 60 clips, 4 classes, 3 folds."""
-    return load(write_blend2(tmp_path_factory.mktemp("evidence") / "mix", **made_up()))
+    return load(write_made_up(tmp_path_factory.mktemp("evidence") / "mix", **made_up()))

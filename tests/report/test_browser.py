@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from esc_ensemble.report import load, write_report
+from tests.report.blends import made_up, write_made_up
 from tests.report.conftest import Reported
-from tests.report.schema2 import made_up, write_blend2
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NAMES = ["<script>window.broken = 1</script>", "<img src=x onerror='window.broken=2'>", "<b>bold</b>", "a & b"]
@@ -197,7 +197,7 @@ def test_names_with_markup_run_nothing(browser: Any, tmp_path: Path) -> None:
     made["class_names"] = NAMES
     members = {NAMES[0]: "gone", NAMES[1]: "gone-too"}
     clip_ids = [f"{NAMES[n % 4]}{n}" for n in range(60)]
-    folder = write_blend2(tmp_path / "mix", **made, members=members, clip_ids=clip_ids, name=NAMES[1])
+    folder = write_made_up(tmp_path / "mix", **made, members=members, clip_ids=clip_ids, name=NAMES[1])
     for width in (400, 1400):
         opened = Visit(browser, write_report(load(folder)).path, width=width)
         opened.show_all()

@@ -20,7 +20,7 @@ from esc_ensemble.report.clips import audio_uri, draw, find_hearing, make_media,
 from esc_ensemble.report.ranking import choose_clips, ranked_unsure, ranked_wrong
 from esc_ensemble.report.recordings import find_recordings, hear
 from tests.conftest import Made
-from tests.report.schema2 import blend_runs2
+from tests.report.blends import blend_real
 from tests.tiny import tiny_spec
 
 
@@ -118,10 +118,10 @@ def test_the_surest_wrong_and_the_least_sure_right_come_first(evidence: Evidence
 
 
 def test_ears_are_a_member_with_a_spectrogram(made: Made, evidence: Evidence, tmp_path: Path) -> None:
-    hearing = find_hearing(load(blend_runs2(tmp_path / "mix", made.runs)))
+    hearing = find_hearing(load(blend_real(tmp_path / "mix", made.runs)))
     assert hearing.member is not None and hearing.data.sample_rate == 8000
     assert find_hearing(evidence).member is None
-    assert "No model is at hand" in find_hearing(evidence).caption
+    assert "No settings are at hand" in find_hearing(evidence).caption
 
 
 def test_a_member_that_hears_waveforms_lends_its_rate_alone(evidence: Evidence, tmp_path: Path) -> None:
@@ -132,6 +132,16 @@ def test_a_member_that_hears_waveforms_lends_its_rate_alone(evidence: Evidence, 
     hearing = find_hearing(replace(evidence, members=(member, evidence.members[1])))
     assert hearing.member is None and hearing.data.sample_rate == spec.data.sample_rate
     assert hearing.caption.startswith("b hears the waveform itself")
+
+
+def test_a_member_without_models_is_cut_by_its_settings(evidence: Evidence, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("data: {sample_rate: 22050}\nmodel: {name: mfcc}\n")
+    member = replace(evidence.members[0], name="mfcc", folder=tmp_path, config_text="there is one")
+    hearing = find_hearing(replace(evidence, members=(member, evidence.members[1])))
+    assert hearing.member is None and hearing.data.sample_rate == 22050
+    assert "as mfcc's settings say" in hearing.caption
+    (tmp_path / "config.yaml").write_text("data: of another framework\n")
+    assert "No settings" in find_hearing(replace(evidence, members=(member, evidence.members[1]))).caption
 
 
 def test_a_clip_that_cannot_be_decoded_is_told(made: Made, tmp_path: Path) -> None:

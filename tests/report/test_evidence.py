@@ -14,7 +14,7 @@ from esc_ensemble.report import load
 from esc_ensemble.report.evidence import Evidence
 from esc_ensemble.report.recordings import find_recordings
 from tests.conftest import Made
-from tests.report.schema2 import blend_runs2, made_up, write_blend2
+from tests.report.blends import blend_real, made_up, write_made_up
 
 
 def test_a_run_is_a_blend_of_one(made: Made) -> None:
@@ -36,7 +36,7 @@ def test_a_blend_brings_what_its_runs_have_left(made: Made, tmp_path: Path) -> N
     for name in ("config.yaml", "fold-1/model.safetensors", "fold-1/history.csv", "fold-2/history.csv"):
         (run / name).unlink()
     (run / "manifest.json").write_text("not JSON")
-    evidence = load(blend_runs2(tmp_path / "mix", [made.runs[0], run]))
+    evidence = load(blend_real(tmp_path / "mix", [made.runs[0], run]))
     first, second = evidence.members
     assert not first.missing
     assert second.checkpoints == (2,)
@@ -46,7 +46,7 @@ def test_a_blend_brings_what_its_runs_have_left(made: Made, tmp_path: Path) -> N
 
 def test_the_strongest_member_is_the_one_with_models(made: Made, tmp_path: Path, evidence: Evidence) -> None:
     assert evidence.strongest_with_models() is None
-    blend = blend_runs2(tmp_path / "mix", made.runs)
+    blend = blend_real(tmp_path / "mix", made.runs)
     content = json.loads((blend / "blend.json").read_text())
     hits = [row["metrics"]["top1"] for row in content["scores"] if row["name"].startswith("member:")]
     strongest = load(blend).strongest_with_models()
@@ -63,7 +63,7 @@ def test_the_strongest_member_is_the_one_with_models(made: Made, tmp_path: Path,
     ],
 )
 def test_a_damaged_blend_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
-    folder = write_blend2(tmp_path / "mix", **made_up())
+    folder = write_made_up(tmp_path / "mix", **made_up())
     path = folder / "blend.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelFileError, match=message):
@@ -77,7 +77,7 @@ def test_text_that_is_no_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_blend_without_predictions_says_how_to_make_them(tmp_path: Path) -> None:
-    folder = write_blend2(tmp_path / "mix", **made_up())
+    folder = write_made_up(tmp_path / "mix", **made_up())
     (folder / "oof.npz").unlink()
     with pytest.raises(LogitsError, match=r"oof\.npz does not exist.*esc-ens blend RUN \.\.\. --out mix"):
         load(folder)
@@ -94,7 +94,7 @@ def test_a_blend_without_predictions_says_how_to_make_them(tmp_path: Path) -> No
     ],
 )
 def test_damaged_predictions_are_refused(tmp_path: Path, name: str, value: np.ndarray | None, message: str) -> None:
-    folder = write_blend2(tmp_path / "mix", **made_up())
+    folder = write_made_up(tmp_path / "mix", **made_up())
     with np.load(folder / "oof.npz") as archive:
         arrays = dict(archive)
     if value is None:

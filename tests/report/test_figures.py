@@ -16,7 +16,7 @@ from esc_ensemble import report
 from esc_ensemble.report import Evidence, load
 from esc_ensemble.report.theme import DARK
 from tests.conftest import Made
-from tests.report.schema2 import blend_runs2, made_up, write_blend2
+from tests.report.blends import blend_real, made_up, write_made_up
 
 ALL: tuple[Callable[[Evidence], go.Figure], ...] = (
     *(report.scores, report.curves, report.confusion, report.confused_pairs, report.per_class, report.calibration),
@@ -58,7 +58,7 @@ def words(figure: go.Figure) -> str:
 def test_every_figure_of_every_shape_is_a_figure(
     draw: Callable[[Evidence], go.Figure], shape: dict[str, int], tmp_path: Path
 ) -> None:
-    drawn = draw(load(write_blend2(tmp_path / "mix", **made_up(**shape))))
+    drawn = draw(load(write_made_up(tmp_path / "mix", **made_up(**shape))))
     assert isinstance(drawn, go.Figure)
     content = json.loads(drawn.to_json())
     assert content["layout"]["height"] > 0
@@ -70,7 +70,7 @@ def test_no_figure_holds_a_tag_from_a_name(draw: Callable[[Evidence], go.Figure]
     made = made_up(n_classes=3)
     made["class_names"] = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "a & b"]
     members = {"<b>bold</b>": "../gone", "plain": "../gone-too"}
-    evidence = load(write_blend2(tmp_path / "mix", **made, members=members, front=FRONT))
+    evidence = load(write_made_up(tmp_path / "mix", **made, members=members, front=FRONT))
     found = list(strings(json.loads(draw(evidence).to_json())))
     tags = {tag for text in found for tag in re.findall(r"<[^>]*>", text)}
     assert tags <= {"<b>", "</b>", "<br>", "<extra>", "</extra>"}
@@ -78,7 +78,7 @@ def test_no_figure_holds_a_tag_from_a_name(draw: Callable[[Evidence], go.Figure]
 
 
 def test_every_colour_has_its_dark_one(evidence: Evidence, made: Made, tmp_path: Path) -> None:
-    real = load(blend_runs2(tmp_path / "mix", made.runs, front=FRONT))
+    real = load(blend_real(tmp_path / "mix", made.runs, front=FRONT))
     colours: set[str] = set()
     for draw in ALL:
         for each in (evidence, real):
@@ -95,7 +95,7 @@ def test_confusion_shows_counts_and_shares(evidence: Evidence) -> None:
 
 
 def test_confusion_without_a_mistake(tmp_path: Path) -> None:
-    evidence = load(write_blend2(tmp_path / "mix", **made_up(skill=30.0)))
+    evidence = load(write_made_up(tmp_path / "mix", **made_up(skill=30.0)))
     np.testing.assert_array_equal(np.asarray(report.confusion(evidence).data[0].z), np.eye(4))
     assert words(report.confused_pairs(evidence)) == "No clip was taken for another class."
 
@@ -123,7 +123,7 @@ def test_weights_show_each_folds_own(evidence: Evidence) -> None:
 
 
 def test_weights_that_were_not_used_are_shown_as_such(tmp_path: Path) -> None:
-    folder = write_blend2(tmp_path / "mix", **made_up(), fallback=True, tuned_weights=[0.9, 0.1])
+    folder = write_made_up(tmp_path / "mix", **made_up(), fallback=True, tuned_weights=[0.9, 0.1])
     assert [trace.name for trace in report.weights(load(folder)).data][-1] == "tuned, not used"
 
 
@@ -139,12 +139,12 @@ def test_contributions_and_correlations(evidence: Evidence) -> None:
 
 def test_a_correlation_that_is_undefined_is_a_dash(tmp_path: Path) -> None:
     table = [[None, None], [None, 1.0]]
-    drawn = report.error_correlation(load(write_blend2(tmp_path / "mix", **made_up(), error_correlation=table)))
+    drawn = report.error_correlation(load(write_made_up(tmp_path / "mix", **made_up(), error_correlation=table)))
     assert drawn.data[0].text[0][1] == "–"
 
 
 def test_front_marks_the_chosen_blend(tmp_path: Path) -> None:
-    (line,) = report.front(load(write_blend2(tmp_path / "mix", **made_up(), front=FRONT[::-1]))).data
+    (line,) = report.front(load(write_made_up(tmp_path / "mix", **made_up(), front=FRONT[::-1]))).data
     assert list(line.x) == [3.0, 9.0]
     assert list(line.marker.size) == [9, 14]
 
@@ -174,7 +174,7 @@ def test_curves_of_a_run_without_history_say_so(evidence: Evidence) -> None:
 
 
 def test_calibration_before_and_after(made: Made, tmp_path: Path) -> None:
-    evidence = load(blend_runs2(tmp_path / "mix", made.runs))
+    evidence = load(blend_real(tmp_path / "mix", made.runs))
     names = [trace.name for trace in report.calibration(evidence, "two").data if trace.name]
     assert names == ["before calibration", "calibrated"]
 
@@ -182,6 +182,6 @@ def test_calibration_before_and_after(made: Made, tmp_path: Path) -> None:
 def test_unlabelled_clips_are_in_the_map_and_in_no_score(tmp_path: Path) -> None:
     made = made_up()
     made["labels"][:5] = -1
-    evidence = load(write_blend2(tmp_path / "mix", **made))
+    evidence = load(write_made_up(tmp_path / "mix", **made))
     assert np.asarray(report.confusion(evidence).data[0].customdata).sum() == 55
     assert [trace.name for trace in report.embedding(evidence).data][-1] == "no label"

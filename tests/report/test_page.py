@@ -13,8 +13,8 @@ from esc_ensemble.__main__ import main
 from esc_ensemble.report import load, write_report
 from esc_ensemble.report.page import safe_json
 from tests.conftest import Made
+from tests.report.blends import blend_real, made_up, write_made_up
 from tests.report.conftest import Reported
-from tests.report.schema2 import blend_runs2, made_up, write_blend2
 
 NASTY = ["</script><script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }} & <b>"]
 
@@ -56,13 +56,12 @@ class Page(HTMLParser):
 
 def test_the_page_says_what_was_chosen_and_why(reported: Reported) -> None:
     page = Page(reported.page)
-    chosen = next(
-        row for row in json.loads((reported.blend / "blend.json").read_text())["scores"] if row["name"] == "chosen"
-    )
+    blend = json.loads((reported.blend / "blend.json").read_text())
+    chosen = next(row for row in blend["scores"] if row["name"] == "chosen")
     assert f"{100 * chosen['metrics']['top1']:.2f} %" in page.text
     for words in (
         "cross-fitted",
-        "Tuned weights: cross-fitted gain",
+        blend["reason"],
         "Folds differ much.",
         "McNemar",
         "esc-ens train-a",
@@ -108,7 +107,7 @@ def test_names_with_markup_stay_names(tmp_path: Path) -> None:
     made["class_names"] = NASTY
     clip_ids = [f"{NASTY[n % 3]}-{n}.wav" for n in range(30)]
     members = {NASTY[0]: "gone", NASTY[1]: "gone-too"}
-    folder = write_blend2(
+    folder = write_made_up(
         tmp_path / "mix",
         **made,
         clip_ids=clip_ids,
@@ -119,7 +118,7 @@ def test_names_with_markup_stay_names(tmp_path: Path) -> None:
         method=NASTY[0],
     )
     page = Page(write_report(load(folder)).path)
-    plain = Page(write_report(load(write_blend2(tmp_path / "plain", **made_up(n_classes=3, n_clips=30)))).path)
+    plain = Page(write_report(load(write_made_up(tmp_path / "plain", **made_up(n_classes=3, n_clips=30)))).path)
     assert sorted(tag for tag, _ in page.tags if tag in ("script", "img", "b")) == sorted(
         tag for tag, _ in plain.tags if tag in ("script", "img", "b")
     )
@@ -145,7 +144,7 @@ def test_safe_json_parses_to_the_same(text: str) -> None:
     ],
 )
 def test_what_is_missing_is_said(tmp_path: Path, shape: dict[str, int], sentence: str) -> None:
-    written = write_report(load(write_blend2(tmp_path / "mix", **made_up(**shape))))
+    written = write_report(load(write_made_up(tmp_path / "mix", **made_up(**shape))))
     page = Page(written.path)
     assert sentence in page.text
     assert "No history.csv is left of this run" in page.text
@@ -157,14 +156,14 @@ def test_what_is_missing_is_said(tmp_path: Path, shape: dict[str, int], sentence
 def test_unlabelled_clips_are_counted_apart(tmp_path: Path) -> None:
     made = made_up()
     made["labels"][[3, 4]] = -1
-    page = Page(write_report(load(write_blend2(tmp_path / "mix", **made))).path)
+    page = Page(write_report(load(write_made_up(tmp_path / "mix", **made))).path)
     assert "2 clips without a label: counted in no score." in page.text
     assert page.payload["clips"][3][2] == -1 and page.payload["clips"][3][5] is None
     assert not {3, 4} & {place for places in page.payload["lists"].values() for place in places}
 
 
 def test_parts_that_blend_json_lacks_are_done_without(tmp_path: Path) -> None:
-    folder = write_blend2(tmp_path / "mix", **made_up())
+    folder = write_made_up(tmp_path / "mix", **made_up())
     content = json.loads((folder / "blend.json").read_text())
     for key in ("comparisons", "contributions", "error_correlation", "front", "fold_weights", "warnings", "tta"):
         del content[key]
@@ -209,7 +208,7 @@ def test_the_command_writes_a_runs_page(made: Made, tmp_path: Path, capsys: pyte
 def test_the_command_finds_blends_before_runs_and_tells_people(
     made: Made, tmp_path: Path, synthetic_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blend_runs2(tmp_path / "submissions" / "mix", made.runs)
+    blend_real(tmp_path / "submissions" / "mix", made.runs)
     folders = ["--submissions", str(tmp_path / "submissions"), "--runs", str(made.root / "runs")]
     assert main(["report", "mix", *folders, "--clips", "2", "--data", str(synthetic_dir)]) == 0
     assert "2 clips to hear" in capsys.readouterr().out
@@ -232,4 +231,4 @@ def test_a_wrong_name_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_probabilities_beyond_float32_are_no_trouble(tmp_path: Path) -> None:
     made = made_up()
     made["member_probabilities"] = np.eye(4, dtype=np.float32)[made["labels"]][None].repeat(2, axis=0)
-    assert write_report(load(write_blend2(tmp_path / "mix", **made))).n_bytes > 0
+    assert write_report(load(write_made_up(tmp_path / "mix", **made))).n_bytes > 0

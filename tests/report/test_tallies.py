@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.special
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
+from esc_ensemble.logits import read_run
 from esc_ensemble.metrics import expected_calibration_error
 from esc_ensemble.report import Evidence, load
 from esc_ensemble.report.evidence import MemberEvidence
@@ -20,14 +22,14 @@ from esc_ensemble.report.tallies import (
     wilson_interval,
 )
 from tests.conftest import Made
-from tests.report.schema2 import blend_runs2, write_blend2
+from tests.report.blends import write_made_up
 
 
 def hand_worked(folder: Path) -> Evidence:
     """Five clips: cat, cat, cat, dog, unknown; two cats are taken for dogs."""
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7], [0.5, 0.5]])
     labels, folds = np.array([0, 0, 0, 1, -1]), np.array([1, 1, 2, 2, 2])
-    return load(write_blend2(folder, probabilities[None], labels, folds, ["cat", "dog"]))
+    return load(write_made_up(folder, probabilities[None], labels, folds, ["cat", "dog"]))
 
 
 def test_a_hand_worked_case(tmp_path: Path) -> None:
@@ -71,11 +73,14 @@ def test_wilson_interval_of_a_textbook_case() -> None:
     np.testing.assert_allclose(high, [0.7634, 1.0], atol=1e-4)
 
 
-def test_uncalibrated_probabilities_come_back_in_the_clips_order(made: Made, tmp_path: Path) -> None:
-    evidence = load(blend_runs2(tmp_path / "mix", made.runs))  # which calibrates nothing
+def test_uncalibrated_probabilities_come_back_in_the_clips_order(made: Made) -> None:
+    evidence = load(made.blend)
     found = uncalibrated(evidence, evidence.members[1])
     assert found is not None
-    np.testing.assert_allclose(found, evidence.member_probabilities[1], atol=1e-6)
+    run = read_run(made.runs[1])
+    for place in (0, 5, 19):
+        logits = run.logits[:, run.clip_ids.tolist().index(evidence.clip_ids[place])].mean(axis=0)
+        np.testing.assert_allclose(found[place], scipy.special.softmax(logits), atol=1e-6)
 
 
 def test_uncalibrated_probabilities_are_none_where_the_run_is_gone(evidence: Evidence) -> None:

@@ -1,4 +1,4 @@
-"""Writes a blend's folder of schema 2 from given probabilities, as the blender does."""
+"""Blends to report on: the blender's own of real runs, and made-up ones of any shape."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from esc_ensemble.blend.ensemble import blend_runs
+from esc_ensemble.blend.output import SCHEMA
+from esc_ensemble.config import BlendConfig
 from esc_ensemble.metrics import log_loss, mean_and_std, per_fold_scores, score, softmax, top1_interval
 
 
-def write_blend2(
+def write_made_up(
     folder: Path,
     member_probabilities: np.ndarray,
     labels: np.ndarray,
@@ -96,7 +99,7 @@ def write_blend2(
     ]
     rng = np.random.default_rng(0)
     blend = {
-        "schema": 2,
+        "schema": SCHEMA,
         "name": folder.name,
         "members": [
             {
@@ -156,25 +159,12 @@ def write_blend2(
     return folder
 
 
-def blend_runs2(folder: Path, runs: Sequence[Path], **over: Any) -> Path:
-    """The same from real runs' logits, without calibration."""
-    from esc_ensemble.blend.members import align_members  # noqa: PLC0415
-    from esc_ensemble.logits import read_run  # noqa: PLC0415
-
-    aligned = align_members([read_run(run) for run in runs])
-    centre = [int(np.abs(shifts).argmin()) for shifts in aligned.shifts]
-    probabilities = np.stack([softmax(logits[at]) for logits, at in zip(aligned.logits, centre, strict=True)])
-    return write_blend2(
-        folder,
-        probabilities,
-        aligned.labels,
-        aligned.fold_of_clip,
-        aligned.class_names,
-        clip_ids=list(map(str, aligned.clip_ids)),
-        sources=list(map(str, aligned.sources)),
-        members={run.name: str(run.resolve()) for run in runs},
-        **over,
-    )
+def blend_real(folder: Path, runs: Sequence[Path], **over: Any) -> Path:
+    """The blender's own blend of runs, with `over` written over its blend.json."""
+    blend_runs(runs, BlendConfig(trials=5, bootstrap=20, tta=True), folder)
+    path = folder / "blend.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | over), encoding="utf-8")
+    return folder
 
 
 def made_up(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from esc_ensemble.config import PretrainWav2Vec2Config, TrainerConfig
+from esc_ensemble.config import BaselineConfig, PretrainWav2Vec2Config, TrainerConfig
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.errors import ConfigError, list_problems
 from esc_ensemble.files import write_json, write_text
 from esc_ensemble.settings import build, config_hash, identity, read_yaml, to_yaml
+
+RunConfig: TypeAlias = TrainerConfig | PretrainWav2Vec2Config | BaselineConfig
 
 SCHEMA = 1
 CROSS_VALIDATION = "cross-validation"
@@ -25,7 +28,13 @@ OTHER_NAME = "Choose another name: --run of a run, --out of a comparison (or ren
 
 
 def open_run(
-    run_dir: Path, config: TrainerConfig | PretrainWav2Vec2Config, catalog: Catalog, *, weights: str = "", **facts: Any
+    run_dir: Path,
+    config: RunConfig,
+    catalog: Catalog,
+    *,
+    weights: str = "",
+    packages: Sequence[str] = PACKAGES,
+    **facts: Any,
 ) -> dict[str, Any]:
     """Starts a run's folder with `config.yaml` and `manifest.json`, or checks that it holds the same run.
 
@@ -38,6 +47,7 @@ def open_run(
         config: its settings.
         catalog: its clips.
         weights: tells the weights that it begins with from others; empty where they are random.
+        packages: those whose versions bear on the results.
         facts: what else the manifest shall say of a new run.
 
     Returns:
@@ -76,7 +86,7 @@ def open_run(
         "weights": weights,
         **facts,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in packages},
     }
     write_text(config_path, to_yaml(config))
     write_json(manifest_path, manifest)
@@ -89,7 +99,7 @@ def is_pretraining(run_dir: Path) -> bool:
     return path.exists() and _read_manifest(path).get("kind") == PRETRAINING
 
 
-def run_hash(run_dir: Path, config: TrainerConfig | PretrainWav2Vec2Config) -> str:
+def run_hash(run_dir: Path, config: RunConfig) -> str:
     """Gives the settings' hash that an opened run began with, which a later version might compute otherwise."""
     path = run_dir / "manifest.json"
     return str(_read_manifest(path).get("config_hash")) if path.exists() else config_hash(config)
@@ -112,7 +122,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_same_settings(run_dir: Path, config: TrainerConfig | PretrainWav2Vec2Config) -> None:
+def check_same_settings(run_dir: Path, config: RunConfig) -> None:
     """Refuses to go on in a folder whose run has other settings; a folder without a run is fine.
 
     Raises:
@@ -136,7 +146,7 @@ def _has_run(run_dir: Path) -> bool:
     return begun and all((run_dir / name).exists() for name in ("config.yaml", "manifest.json"))
 
 
-def _model_names(config: TrainerConfig | PretrainWav2Vec2Config) -> tuple[str, ...]:
+def _model_names(config: RunConfig) -> tuple[str, ...]:
     """The models that this trainer knows."""
     kind: Any = type(config.model).model_fields["name"].annotation
     return tuple(kind.__args__)

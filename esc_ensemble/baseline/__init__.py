@@ -1,0 +1,1 @@
+"""Classifiers that take seconds, for others to be held against: no torch."""
