@@ -225,7 +225,7 @@ def calibration(evidence: Evidence, run: str | None = None) -> go.Figure:
     drawn = figure(
         400,
         xaxis=axis("how sure the first answer was, %", range=[0, 102], anchor="y2"),
-        yaxis=axis("right, %", range=[0, 104], domain=[0.3, 1.0]),
+        yaxis=axis("right, %", range=[-4, 104], domain=[0.3, 1.0]),
         yaxis2=axis("clips", domain=[0.0, 0.2], nticks=3),
         showlegend=len(curves) > 1,
         bargap=0.05,

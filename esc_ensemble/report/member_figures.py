@@ -13,6 +13,7 @@ from esc_ensemble.report.tallies import has_selection
 from esc_ensemble.report.theme import (
     ACCENT,
     DIVERGING,
+    INK,
     LINE,
     MUTED,
     PAPER,
@@ -123,7 +124,7 @@ def weights(evidence: Evidence) -> go.Figure:
             y=places,
             mode="markers",
             name="tuned, not used",
-            marker={"color": MUTED, "size": 11, "symbol": "line-ns-open", "line": {"width": 2}},
+            marker={"color": INK, "size": 13, "symbol": "line-ns-open", "line": {"width": 3}},
             hovertemplate="%{x:.1f} %<extra>tuned, not used</extra>",
         )
     return drawn

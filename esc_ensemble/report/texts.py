@@ -185,7 +185,7 @@ def _member_row(member: MemberEvidence) -> dict[str, Any]:
             percent(entry["weight"]),
             number(float(np.mean(temperatures))) if temperatures else DASH,
             "selection split" if entry.get("temperature_from") == "selection" else "other folds",
-            ", ".join(f"{shift:g}" for shift in shifts) or DASH,
+            ", ".join(f"{shift:g}" for shift in shifts).replace("-", MINUS) or DASH,
             number(cost.get("ms"), 1),
             number(cost.get("megabytes"), 1),
         ],
