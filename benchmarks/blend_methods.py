@@ -42,7 +42,7 @@ def table(members: MemberLogits, trials: int) -> str:
     losses = [clip_losses(own, members.labels).mean() for own in alone]
     best = alone[int(np.argmin(losses))]
     lines = [
-        "| blend | top-1 | interval | log loss | ECE | points over the best member | log loss over it | McNemar p | s |",
+        "| blend | top-1 | interval | log loss | ECE | points over the best | log loss over it | McNemar p | s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, own in zip(members.names, alone, strict=True):
