@@ -30,7 +30,7 @@ class BlendConfig(Settings):
     trials: Positive = 300
     """Sets of weights that Optuna or Nelder-Mead tries."""
     l2: Annotated[float, Field(ge=0.0)] = 10.0
-    """Pull of the logistic method towards equal weights, beside the sum of the clips' log losses."""
+    """Pull of shifts' weights, and of classes' by logistic, to equal ones, beside the sum of the clips' log losses."""
     tta: bool = False
     """Average each member over its stored time shifts."""
     tta_weights: Literal["tuned", "equal"] = "tuned"

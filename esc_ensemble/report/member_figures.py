@@ -230,21 +230,27 @@ def front(evidence: Evidence) -> go.Figure:
         )
         for entry in entries
     ]
-    drawn = figure(320, xaxis=axis("time a clip, ms", rangemode="tozero"), yaxis=axis("top-1, %"))
+    drawn = figure(320, xaxis=axis("time a clip, ms (one CPU thread)", type="log"), yaxis=axis("top-1, %"))
     drawn.add_scatter(
         x=[entry["ms"] for entry in entries],
         y=[100 * entry["top1"] for entry in entries],
         mode="lines+markers",
         line={"color": LINE, "width": 2, "shape": "hv"},
-        marker={
-            "color": [ACCENT if entry.get("chosen") else QUIET for entry in entries],
-            "size": [14 if entry.get("chosen") else 9 for entry in entries],
-            "opacity": 1.0,
-        },
+        marker={"color": QUIET, "size": 9, "opacity": 1.0},
         error_y=_whiskers(entries),
         hovertext=texts,
         hovertemplate="%{hovertext}<extra></extra>",
     )
+    own = evidence.blend.get("cost")
+    if own:
+        drawn.add_scatter(
+            x=[own["ms"]],
+            y=[100 * evidence.chosen["metrics"]["top1"]],
+            mode="markers",
+            marker={"color": ACCENT, "size": 14, "opacity": 1.0},
+            hovertext=[f"this blend<br>{own['ms']:.1f} ms, {own['megabytes']:.1f} MB a clip"],
+            hovertemplate="%{hovertext}<extra></extra>",
+        )
     return drawn
 
 

@@ -362,7 +362,6 @@ def test_costs_bring_a_front_and_limits_are_kept(runs, tmp_path):
         and prices == sorted(prices)
         and blend["front"][-1]["ms"] == blend["cost"]["ms"] == result.cost.ms
     )
-    assert [point["chosen"] for point in blend["front"]].count(True) <= 1
     limited = blend_runs(runs, CONFIG.model_copy(update={"max_ms": 5.0}), out, costs)
     assert limited.weights[0] == 0.0 and limited.cost is not None and limited.cost.ms <= 5.0
     assert (limited.fold_weights[:, 0] == 0.0).all()  # chosen anew in each fold

@@ -25,7 +25,7 @@ ALL: tuple[Callable[[Evidence], go.Figure], ...] = (
 FRONT = [
     {"members": [{"run": "run 0", "shifts": [0.0]}], "ms": 3.0, "megabytes": 1.0, "top1": 0.6, "log_loss": 1.0},
     {
-        **{"members": [{"run": "run 0", "shifts": [0.0]}, {"run": "run 1", "shifts": [-0.1, 0.0]}], "chosen": True},
+        "members": [{"run": "run 0", "shifts": [0.0]}, {"run": "run 1", "shifts": [-0.1, 0.0]}],
         **{"ms": 9.0, "megabytes": 2.0, "top1": 0.7, "log_loss": 0.9},
     },
 ]
@@ -144,9 +144,13 @@ def test_a_correlation_that_is_undefined_is_a_dash(tmp_path: Path) -> None:
 
 
 def test_front_marks_the_chosen_blend(tmp_path: Path) -> None:
-    (line,) = report.front(load(write_made_up(tmp_path / "mix", **made_up(), front=FRONT[::-1]))).data
+    cost = {"ms": 7.0, "megabytes": 2.0}
+    evidence = load(write_made_up(tmp_path / "mix", **made_up(), front=FRONT[::-1], cost=cost))
+    line, own = report.front(evidence).data
     assert list(line.x) == [3.0, 9.0]
-    assert list(line.marker.size) == [9, 14]
+    assert (own.x[0], own.y[0]) == (7.0, pytest.approx(100 * evidence.chosen["metrics"]["top1"]))
+    (line,) = report.front(load(write_made_up(tmp_path / "other", **made_up(), front=FRONT))).data
+    assert list(line.x) == [3.0, 9.0]
 
 
 def test_curves_are_those_of_history(made: Made) -> None:
