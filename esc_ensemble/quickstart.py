@@ -1,4 +1,4 @@
-"""The whole way in a few minutes: data, a small A and A Pro, a blend with TTA, one ONNX file, predictions."""
+"""The whole way in a few minutes: data, a small A and A Pro, a blend with TTA, one ONNX file, predictions, a report."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from esc_ensemble.export.parity import Parity
 from esc_ensemble.export.source import find_clips, read_source
 from esc_ensemble.infer import Classifier, write_predictions
 from esc_ensemble.progress import say
+from esc_ensemble.report import load, write_report
 from esc_ensemble.settings import build, merge
 from esc_ensemble.training.crossval import RunOptions, train_run
 
@@ -106,12 +107,14 @@ def run_quickstart(
     heard = [clip.path for clip in catalog.clips if clip.fold == catalog.fold_numbers[0]]
     predictions_path = out / "predictions.csv"
     write_predictions(predictions_path, list(Classifier(model_path).predict(heard, skip_bad=skip_bad)))
+    report = write_report(load(blend_dir))
     files = {
         "data": data,
         **{f"run {run_dir.name}": run_dir for run_dir in run_dirs},
         "weights and scores": blend_dir / "blend.json",
         "out-of-fold predictions": blend_dir / "oof.csv",
         "submission": blend_dir / "submission.csv",
+        "report": report.path,
         "one-file model": model_path,
         "its predictions": predictions_path,
     }

@@ -33,8 +33,8 @@ def contributions(
 ) -> tuple[Contribution, ...]:
     """Leaves out one member after the other, fits the rest anew and compares, both cross-fitted.
 
-    Studies are replaced by L-BFGS, which finds the same weights in a hundredth of the time; limits on the cost are
-    left out of account.
+    Studies are replaced by L-BFGS, which finds the same weights in a fraction of the time; shifts count alike, and limits
+    on the cost are left out of account.
 
     Args:
         oof: the members' logits.
@@ -48,7 +48,10 @@ def contributions(
     method = "lbfgs" if config.method in ("optuna", "nelder-mead") else config.method
     objective = "log_loss" if method == "lbfgs" else config.objective
     quick = config.model_copy(
-        update={"method": method, "objective": objective, "combiner": combiner, "max_ms": 0.0, "max_mb": 0.0}
+        update={
+            **{"method": method, "objective": objective, "combiner": combiner},
+            **{"tta_weights": "equal", "storage": "", "max_ms": 0.0, "max_mb": 0.0},
+        }
     )
     whole = cross_fit(oof, quick).probabilities
     found = []

@@ -252,7 +252,10 @@ def _front(oof: OofLogits, members: MemberLogits, config: BlendConfig) -> tuple[
     seen = Evidence([logits[:, known] for logits in oof.logits], by_clip, oof.labels[known])
     in_megabytes = config.max_mb > 0.0 and not config.max_ms
     quick = config.model_copy(
-        update={"method": "lbfgs", "objective": "log_loss", "combiner": COMBINERS[0], "max_ms": 0.0, "max_mb": 0.0}
+        update={
+            **{"method": "lbfgs", "objective": "log_loss", "combiner": COMBINERS[0]},
+            **{"tta_weights": "equal", "storage": "", "max_ms": 0.0, "max_mb": 0.0},
+        }
     )
     shifts = [stored[chosen] for stored, chosen in zip(members.shifts, members.counting_shifts(config), strict=True)]
     points = []

@@ -11,6 +11,8 @@ from esc_ensemble.blend.combine import evidence, mean_over_shifts
 from esc_ensemble.config.blend import Combiner, Objective
 
 TINY = np.finfo(np.float32).tiny
+LINEAR: tuple[Combiner, ...] = ("geometric", "logits")
+"""Combiners whose scores are linear in the members' logits."""
 
 
 class Evidence:
@@ -47,6 +49,23 @@ class Evidence:
         key = (combiner, *(shares.tobytes() for shares in shift_weights))
         if key not in self._judges:
             self._judges[key] = Judge(self.weighed(combiner, shift_weights), self.labels, combiner)
+        return self._judges[key]
+
+    def judge_shifts(self, combiner: Combiner) -> Judge:
+        """Gives what tells the loss of weights of all shifts of all members, one after the other; kept.
+
+        Only for combiners that average what is linear in logits: log-probabilities, since what makes them sum to 1 is
+        the same for all classes, and logits.
+        """
+        if combiner not in LINEAR:
+            raise ValueError(f"the {combiner} mean is not linear in logits")
+        key = (combiner, "shifts")
+        if key not in self._judges:
+            scale = 1.0 / self.temperatures if combiner == "geometric" else np.ones_like(self.temperatures)
+            table = np.concatenate(
+                [values * own[:, None].astype(values.dtype) for values, own in zip(self.logits, scale, strict=True)]
+            )  # (sum of S, N, C)
+            self._judges[key] = Judge(np.ascontiguousarray(table.transpose(0, 2, 1)), self.labels, combiner)
         return self._judges[key]
 
 

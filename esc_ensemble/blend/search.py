@@ -12,7 +12,7 @@ import numpy as np
 from esc_ensemble.blend.calibrate import MAX_TEMPERATURE, MIN_TEMPERATURE
 from esc_ensemble.blend.combine import Mixture
 from esc_ensemble.blend.methods import Shares, greedy, lbfgs, with_temperature
-from esc_ensemble.blend.objective import Evidence, Judge
+from esc_ensemble.blend.objective import LINEAR, Evidence
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.config.blend import Combiner, Objective
 from esc_ensemble.errors import WorkError
@@ -67,8 +67,7 @@ def search_mixture(
         tried += 1
         if tried <= config.trials:
             advance(1)
-        mixture = space.draw(trial)
-        return space.judge(mixture).loss(mixture.weights, mixture.temperature, config.objective)
+        return space.loss(space.draw(trial), config.objective)
 
     starts = [space.point(mixture) for mixture in beginnings(evidence, combiners, shares, config)]
     with _quiet_optuna():
@@ -98,37 +97,45 @@ class Space:
 
     def draw(self, trial: Trial | Any) -> Mixture:
         """Gives the mixture that a trial proposes."""
-        combiner = trial.suggest_categorical("combiner", self.combiners) if len(self.combiners) > 1 else None
+        chosen = trial.suggest_categorical("combiner", self.combiners) if len(self.combiners) > 1 else None
+        combiner: Combiner = chosen or self.combiners[0]
         weights = _to_weights([trial.suggest_float(f"u_{m}", LOWEST_U, 1.0) for m in range(self.evidence.n_members)])
         low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
         temperature = float(np.exp(trial.suggest_float("log_temperature", low, high)))
         shares = self.shares
-        if self.tuned:
+        if self._draws_shifts(combiner):
             shares = tuple(
                 _to_weights([trial.suggest_float(f"u_{m}_{s}", LOWEST_U, 1.0) for s in range(n)])
                 if n > 1
                 else np.ones(1)
                 for m, n in enumerate(self.evidence.n_shifts)
             )
-        return Mixture(combiner or self.combiners[0], weights, shares, temperature)
+        return Mixture(combiner, weights, shares, temperature)
 
     def point(self, mixture: Mixture) -> dict[str, Any]:
         """Gives the parameters that `draw` makes this mixture of: exp(-w) undoes -log(u), so weight 0 is u = 1."""
         point: dict[str, Any] = {"combiner": mixture.combiner} if len(self.combiners) > 1 else {}
         point |= {f"u_{m}": float(np.exp(-weight)) for m, weight in enumerate(mixture.weights)}
         point["log_temperature"] = float(np.log(mixture.temperature))
-        if self.tuned:
+        if self._draws_shifts(mixture.combiner):
             for m, shares in enumerate(mixture.shift_weights):
                 if len(shares) > 1:
                     point |= {f"u_{m}_{s}": float(np.exp(-share)) for s, share in enumerate(shares)}
         return point
 
-    def judge(self, mixture: Mixture) -> Judge:
-        """Gives what tells the mixture's loss."""
-        if not self.tuned:
-            return self.evidence.judge(mixture.combiner, mixture.shift_weights)
-        table = self.evidence.weighed(mixture.combiner, mixture.shift_weights)
-        return Judge(table, self.evidence.labels, mixture.combiner)
+    def loss(self, mixture: Mixture, objective: Objective) -> float:
+        """Gives the mixture's loss."""
+        if self._draws_shifts(mixture.combiner):
+            judge = self.evidence.judge_shifts(mixture.combiner)
+            shares = zip(mixture.weights, mixture.shift_weights, strict=True)
+            weights = np.concatenate([weight * own for weight, own in shares])
+        else:
+            judge, weights = self.evidence.judge(mixture.combiner, mixture.shift_weights), mixture.weights
+        return judge.loss(weights, mixture.temperature, objective)
+
+    def _draws_shifts(self, combiner: Combiner) -> bool:
+        """Whether weights of shifts are drawn: not for probabilities and ranks, which each draw would make anew."""
+        return self.tuned and combiner in LINEAR
 
 
 def beginnings(
@@ -136,9 +143,8 @@ def beginnings(
 ) -> Iterator[Mixture]:
     """Gives the mixtures to begin with: equal weights and L-BFGS's of each combiner, greedy ones, single members."""
     n_members = evidence.n_members
-    equal = tuple(np.full(count, 1.0 / count) for count in evidence.n_shifts)
     for combiner in combiners:
-        yield with_temperature(evidence, Mixture(combiner, np.full(n_members, 1.0 / n_members), equal))
+        yield with_temperature(evidence, Mixture(combiner, np.full(n_members, 1.0 / n_members), shares))
     for combiner in combiners:
         yield with_temperature(evidence, Mixture(combiner, lbfgs(evidence.judge(combiner, shares), config), shares))
     for combiner in combiners[:1]:

@@ -22,7 +22,7 @@ def quickstart(
     skip_bad: Flag = False,
     as_json: Json = False,
 ) -> None:
-    """Walk the whole way in a few minutes: data, training, blend, export, inference.
+    """Walk the whole way in a few minutes: data, training, blend, export, inference, report.
 
     Args:
         data: A data set (folder or CSV). Without it, ten synthetic sounds are made.

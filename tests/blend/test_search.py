@@ -12,6 +12,7 @@ import pytest
 
 import esc_ensemble
 from esc_ensemble.blend import search
+from esc_ensemble.blend.combine import Mixture
 from esc_ensemble.blend.fit import fit_mixture
 from esc_ensemble.blend.objective import Evidence
 from esc_ensemble.blend.search import Space
@@ -27,17 +28,15 @@ def test_a_point_and_its_mixture_are_the_same():
     for tuned in (False, True):
         space = Space(seen, ("geometric", "rank"), shares, tuned=tuned)
         for weights in (np.array([0.2, 0.3, 0.5]), np.array([0.0, 0.0, 1.0]), np.full(3, 1 / 3)):
-            mixture = space.draw(optuna.trial.FixedTrial({"combiner": "rank", **_start(space, weights, shares)}))
-            np.testing.assert_allclose(mixture.weights, weights, atol=1e-6)
-            assert mixture.combiner == "rank" and mixture.temperature == pytest.approx(0.6)
-            for found, wanted in zip(mixture.shift_weights, shares, strict=True):
-                np.testing.assert_allclose(found, wanted, atol=1e-6)
-
-
-def _start(space, weights, shares):
-    from esc_ensemble.blend.combine import Mixture  # noqa: PLC0415
-
-    return space.point(Mixture("rank", weights, shares, 0.6))
+            for combiner in ("geometric", "rank"):
+                wanted = Mixture(combiner, weights, shares, 0.6)
+                found = space.draw(optuna.trial.FixedTrial(space.point(wanted)))
+                np.testing.assert_allclose(found.weights, weights, atol=1e-6)
+                assert found.combiner == combiner and found.temperature == pytest.approx(0.6)
+                for own, other in zip(found.shift_weights, shares, strict=True):
+                    np.testing.assert_allclose(own, other, atol=1e-6)
+                # However it is computed, the loss is that of the whole formula.
+                assert space.loss(found, "log_loss") == pytest.approx(loss_of(seen, wanted), rel=1e-4)
 
 
 def test_six_members_of_2000_clips_within_a_thousandth_of_lbfgs():
