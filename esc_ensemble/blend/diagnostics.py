@@ -33,8 +33,8 @@ def contributions(
 ) -> tuple[Contribution, ...]:
     """Leaves out one member after the other, fits the rest anew and compares, both cross-fitted.
 
-    Studies are replaced by L-BFGS, which finds the same weights in a fraction of the time; shifts count alike, and limits
-    on the cost are left out of account.
+    Studies are replaced by L-BFGS, which finds the same weights in a fraction of the time; shifts count alike, and
+    limits on the cost are left out of account.
 
     Args:
         oof: the members' logits.
