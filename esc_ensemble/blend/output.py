@@ -15,6 +15,7 @@ from esc_ensemble.blend.plot import draw_front
 from esc_ensemble.blend.result import BlendResult, FrontPoint, ScoreRow
 from esc_ensemble.errors import WorkError
 from esc_ensemble.files import atomic_path, write_json
+from esc_ensemble.settings import identity
 from esc_ensemble.submission import write_submission
 
 SCHEMA = 2
@@ -75,12 +76,7 @@ def describe(result: BlendResult, out_dir: Path) -> dict[str, Any]:
         "temperature": mixture.temperature,
         "bias": None if mixture.bias is None else mixture.bias.tolist(),
         "tta": config.tta,
-        "tta_weights": config.tta_weights,
-        "objective": config.objective,
-        "trials": config.trials,
-        "seed": config.seed,
-        "max_ms": config.max_ms,
-        "max_mb": config.max_mb,
+        "settings": identity(config),
         "cost": None if result.cost is None else vars(result.cost),
         "class_names": list(members.class_names),
         "dataset_fingerprint": members.dataset_fingerprint,

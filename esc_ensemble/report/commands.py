@@ -35,18 +35,35 @@ def commands(evidence: Evidence) -> list[str]:
             run = shlex.quote(member.name)
             lines.append(f"esc-ens {command} --data {data} --config runs/{run}/config.yaml --run {run}")
     if evidence.kind == "blend":
-        given = evidence.blend
-        flags = []
-        for name, info in BlendConfig.model_fields.items():
-            value = given.get(name, info.default)
-            if value == info.default or not isinstance(value, str | int | float):
-                continue
-            flag = f"--{name.replace('_', '-')}"
-            flags.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
+        settings = evidence.blend.get("settings")
+        flags = _flags(settings) if isinstance(settings, dict) else []
         runs = " ".join(shlex.quote(member.name) for member in evidence.members)
         lines.append(" ".join(["esc-ens blend", runs, *flags, "--out", shlex.quote(evidence.folder.name)]))
     lines.append(f"esc-ens report {shlex.quote(evidence.folder.name)}")
     return lines
+
+
+def _flags(settings: dict[str, Any]) -> list[str]:
+    """The settings of a blend that are not as by default, as flags."""
+    defaults = BlendConfig().model_dump(mode="json")
+    flags: list[str] = []
+    for name, value in settings.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value == defaults.get(name):
+            continue
+        if isinstance(value, bool):
+            flags.append(flag if value else f"--no-{name.replace('_', '-')}")
+        elif isinstance(value, list):
+            flags += [f"{flag}={item}" for item in value]
+        elif isinstance(value, dict):
+            flags += [
+                f"{flag}.{shlex.quote(key)}={','.join(map(str, items))}"
+                for key, items in value.items()
+                if isinstance(items, list)
+            ]
+        else:
+            flags.append(f"{flag} {shlex.quote(str(value))}")
+    return flags
 
 
 def _knows(command: str, model: str) -> bool:

@@ -275,8 +275,10 @@ def _tally(counts: Counter[str]) -> str:
 def _settings(evidence: Evidence) -> list[tuple[str, str]]:
     if evidence.kind == "run":
         return []
-    keys = ("method", "combiner", "temperature", "objective", "tta", "trials", "seed", "fallback")
-    found = [(key.replace("_", " "), evidence.blend[key]) for key in keys if evidence.blend.get(key) is not None]
+    told = {key: evidence.blend.get(key) for key in ("combiner", "temperature", "fallback")}
+    settings = evidence.blend.get("settings")
+    asked = {key: value for key, value in settings.items() if value} if isinstance(settings, dict) else {}
+    found = [(key.replace("_", " "), value) for key, value in (asked | told).items() if value is not None]
     return [
         (key, {True: "yes", False: "no"}[value] if isinstance(value, bool) else _plain(value)) for key, value in found
     ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from esc_ensemble.__main__ import main
+from esc_ensemble.config import BlendConfig
 from esc_ensemble.report import load, write_report
+from esc_ensemble.report.commands import commands
 from esc_ensemble.report.page import safe_json
 from tests.conftest import Made
 from tests.report.blends import blend_real, made_up, write_made_up
@@ -232,3 +235,19 @@ def test_probabilities_beyond_float32_are_no_trouble(tmp_path: Path) -> None:
     made = made_up()
     made["member_probabilities"] = np.eye(4, dtype=np.float32)[made["labels"]][None].repeat(2, axis=0)
     assert write_report(load(write_made_up(tmp_path / "mix", **made))).n_bytes > 0
+
+
+def test_commands_make_the_blend_again(tmp_path: Path) -> None:
+    config = BlendConfig(
+        method="lbfgs", combiner="rank", tta=True, max_ms=20.0, shifts=(-0.1, 0.0), member_shifts={"run 1": (0.0, 0.1)}
+    )
+    settings = config.model_dump(mode="json")
+    command = commands(load(write_made_up(tmp_path / "mix", **made_up(), settings=settings)))[-2]
+    words = shlex.split(command)
+    assert words[:2] == ["esc-ens", "blend"] and words[-2:] == ["--out", "mix"]
+    for flag in ("--tta", "--shifts=-0.1", "--shifts=0.0", "--member-shifts.run 1=0.0,0.1"):
+        assert flag in words
+    assert " --method lbfgs" in command and " --combiner rank" in command and " --max-ms 20.0" in command
+    assert "--trials" not in words and "--seed" not in words  # as by default
+    plain = commands(load(write_made_up(tmp_path / "plain", **made_up())))[-2]
+    assert not [word for word in shlex.split(plain) if word.startswith("--") and word != "--out"]
