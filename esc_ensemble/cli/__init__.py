@@ -39,5 +39,6 @@ pretrain_app.command(pretraining.wav2vec2)
 app.command(pretrain_app)
 
 app.command(blending.blend)
+app.command(blending.predict)
 app.command(blending.export)
 app.command(blending.infer)

@@ -109,6 +109,69 @@ def export(
     print(f"Largest difference from torch on {parity.n_clips} clips: {parity.max_difference:.1e}")
 
 
+def predict(
+    source: str,
+    /,
+    *,
+    audio: Annotated[tuple[Path, ...], Parameter(negative="", consume_multiple=True)],
+    sample_submission: Path | None = None,
+    labels: Literal["names", "numbers", "probabilities"] | None = None,
+    name: str = "test",
+    out: Path | None = None,
+    tta: Flag = False,
+    skip_bad: Flag = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    batch_size: CountOrAll = 0,
+    cache: Path | None = None,
+    workers: CountOrAll = 0,
+    runs: Path = Path("runs"),
+    submissions: Path = Path("submissions"),
+    as_json: Json = False,
+) -> None:
+    """Predict a competition's unlabelled clips by a blend, or a run, and write submission.csv.
+
+    Every fold model of every member hears each clip. Its logits are kept in the run, so that a start that was stopped
+    goes on, and another blend of the same runs takes them from there.
+
+    Args:
+        source: Name or folder of a blend or a run.
+        audio: Audio files, and folders that are searched for them.
+        sample_submission: The competition's sample_submission.csv: its header, ids and order of rows are kept.
+        labels: What stands beside the ids; what the sample wants, or names, where not given.
+        name: Name of these clips, where there are several such sets.
+        out: The submission; submission.csv in the blend's or run's folder where not given.
+        tta: For a run, average over its time shifts. A blend made with --tta does so anyway.
+        skip_bad: Leave out clips that cannot be decoded; a sample that asks for one is refused.
+        device: Where models run; auto takes a GPU where there is one.
+        batch_size: Clips at a time; 0 takes as many as suit the model.
+        cache: Folder for decoded waveforms; $ESC_ENSEMBLE_CACHE or the user's cache folder where not given.
+        workers: Processes that decode; 0 takes the free cores.
+        runs: Folder of all runs.
+        submissions: Folder of all blends.
+        as_json: Print the result as JSON on stdout.
+    """
+    from esc_ensemble.export.source import read_source  # noqa: PLC0415
+    from esc_ensemble.testset import PredictOptions, predict_test  # noqa: PLC0415
+
+    folder = find_folder(source, submissions, runs)
+    result = predict_test(
+        read_source(folder, tta=tta, needs_models=False),
+        folder,
+        audio,
+        sample=sample_submission,
+        labels=labels,
+        out=out,
+        options=PredictOptions(
+            name=name, device=device, batch_size=batch_size, cache_dir=cache, n_workers=workers, skip_bad=skip_bad
+        ),
+    )
+    if as_json:
+        print(json.dumps(result.to_json(), ensure_ascii=False))
+        return
+    print_table(str(result.submission), *result.table())
+    print(f"{len(result.clip_ids)} clips predicted; probabilities in {result.arrays}")
+
+
 def infer(
     model: Path,
     /,
