@@ -63,14 +63,15 @@ def find_places(blend: Mapping[str, Any], blend_dir: Path, name: str) -> list[li
             Place(
                 member=member,
                 fold=fold,
-                run_dir=blend_dir / member["path"],
-                path=blend_dir / member["path"] / f"fold-{fold}" / f"{name}.npz",
+                run_dir=run_dir,
+                path=run_dir / f"fold-{fold}" / f"{name}.npz",
                 class_names=tuple(blend["class_names"]),
                 trained_on=str(blend["dataset_fingerprint"]),
             )
             for fold in member["folds"]
         ]
         for member in counting_members(blend)
+        for run_dir in [(blend_dir / member["path"]).resolve()]
     ]
 
 
