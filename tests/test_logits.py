@@ -294,3 +294,20 @@ def test_no_clip_is_tested_twice(tmp_path):
     write_logits(logits_path(folder, 2), replace(second, test=replace(second.test, clip_ids=ids)))
     with pytest.raises(LogitsError, match=r"clip clip-00000\.wav is a test clip of fold-1.* and fold-2"):
         read_run(folder)
+
+
+def test_shift_mode_is_kept_and_an_unknown_one_refused(tmp_path):
+    path = tmp_path / "logits.npz"
+    write_logits(path, replace(_fold(), shift_mode="zero"))
+    assert read_logits(path).shift_mode == "zero"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    meta = json.loads(str(arrays["meta"]))
+    for change, said in (({"shift_mode": "mirror"}, "shift_mode must be cyclic or zero, found 'mirror'"), ({}, None)):
+        new = {key: value for key, value in meta.items() if key != "shift_mode"} | change
+        np.savez(path, **(arrays | {"meta": np.array(json.dumps(new))}))
+        if said:
+            with pytest.raises(LogitsError, match=said):
+                read_logits(path)
+        else:
+            assert read_logits(path).shift_mode == "cyclic"  # files of earlier versions know no other

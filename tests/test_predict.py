@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esc_ensemble.predict import predict_logits, shift_waveform, to_waveform
+from esc_ensemble.infer import _shift
+from esc_ensemble.predict import predict_logits, shift_samples, shift_waveform, to_waveform
 
 CPU = torch.device("cpu")
 CLIPS = np.random.default_rng(0).integers(-32768, 32768, size=(7, 50)).astype(np.int16)
@@ -92,3 +93,33 @@ def test_no_clip_gives_an_empty_array_of_the_right_shape() -> None:
 
 def test_the_model_is_put_into_eval_mode() -> None:
     assert np.array_equal(predict([1, 2]), predict([1, 2]))
+
+
+class FirstSamples(nn.Module):
+    """Says the first two samples of what it hears."""
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return waveform[:, :2]
+
+
+@pytest.mark.parametrize("mode", ["cyclic", "zero"])
+@pytest.mark.parametrize("shift", [0, 2, -2, 5, -5, 7, -7])
+def test_shifts_by_hand_and_without_torch(mode: Any, shift: int) -> None:
+    waveform = np.arange(1.0, 6.0, dtype=np.float32)[None]  # (1, 5)
+    wanted = np.roll(waveform, shift)
+    if mode == "zero":
+        padded = np.concatenate([np.zeros(7), waveform[0], np.zeros(7)])
+        wanted = padded[None, 7 - shift : 12 - shift]
+    np.testing.assert_array_equal(shift_samples(torch.from_numpy(waveform), shift, mode).numpy(), wanted)
+    np.testing.assert_array_equal(_shift(waveform, shift, mode), wanted)
+
+
+def test_zero_padded_shifts_are_what_the_model_hears() -> None:
+    clips = (1000 * np.random.default_rng(0).standard_normal((2, 80))).astype(np.int16)
+    found = predict_logits(
+        FirstSamples(), lambda index: clips[index], np.arange(2), (-0.5, 0.0, 0.5),
+        sample_rate=80, n_classes=2, device=CPU, shift_mode="zero",
+    )  # fmt: skip
+    np.testing.assert_allclose(found[1], clips[:, :2] / 32768.0)
+    np.testing.assert_allclose(found[0], clips[:, 40:42] / 32768.0)
+    np.testing.assert_array_equal(found[2], 0.0)

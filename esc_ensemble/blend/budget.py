@@ -1,14 +1,13 @@
 """The best blend that keeps within a cost, and the front of what accuracy costs.
 
 Each member takes part with all its shifts, with the clip as it is, or not at all. Such choices are compared by the log
-loss of the best weights for each, climbing from nothing by single changes and exchanges of two.
+loss of the best weights for each, climbing from nothing by single changes, and by putting others in a member's place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 
@@ -85,15 +84,35 @@ def choose(
             choice = more if allowed(more) else choice
         return choice
     loss_of = losses(evidence, plain)
-    while True:
-        for steps in (_single_changes, _exchanges):
-            near = [step for step in steps(choice, evidence.n_shifts) if any(step) and allowed(step)]
-            best = min(near, key=loss_of, default=choice)
-            if any(best) and (not any(choice) or loss_of(best) < loss_of(choice)):
-                choice = best
-                break
-        else:
-            return choice
+
+    def climb(start: Choice, held: int = -1) -> Choice:
+        """Takes the best single change as long as one is better, members but `held`."""
+        at = start
+        while True:
+            near = [
+                step
+                for step in _single_changes(at, evidence.n_shifts)
+                if any(step) and allowed(step) and (held < 0 or step[held] == start[held])
+            ]
+            best = min(near, key=loss_of, default=at)
+            if not any(best) or (any(at) and loss_of(best) >= loss_of(at)):
+                return at
+            at = best
+
+    choice = climb(choice)
+    while any(choice):
+        # One member less, and what then fits in its place.
+        others = [
+            climb(_changed(choice, {member: level}), held=member)
+            for member, count in enumerate(evidence.n_shifts)
+            for level in _levels(count)
+            if level < choice[member]
+        ]
+        best = min(filter(any, others), key=loss_of, default=choice)
+        if loss_of(best) >= loss_of(choice):
+            break
+        choice = climb(best)
+    return choice
 
 
 def front(
@@ -183,11 +202,3 @@ def _single_changes(choice: Choice, n_shifts: Sequence[int]) -> Iterator[Choice]
         for level in _levels(count):
             if level != choice[member]:
                 yield _changed(choice, {member: level})
-
-
-def _exchanges(choice: Choice, n_shifts: Sequence[int]) -> Iterator[Choice]:
-    """One member more, another less."""
-    for up, down in product(range(len(choice)), repeat=2):
-        for higher, lower in product(_levels(n_shifts[up]), _levels(n_shifts[down])):
-            if up != down and higher > choice[up] and lower < choice[down]:
-                yield _changed(choice, {up: higher, down: lower})

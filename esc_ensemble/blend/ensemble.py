@@ -35,7 +35,7 @@ from esc_ensemble.config import BlendConfig
 from esc_ensemble.errors import LogitsError
 from esc_ensemble.logits import read_run
 from esc_ensemble.metrics import (
-    bootstrap_interval,
+    bootstrap_means,
     clip_losses,
     mean_and_std,
     per_fold_scores,
@@ -89,7 +89,7 @@ def fit_runs(
         raise LogitsError(f"Runs {', '.join(members.names)} cannot be blended: no clip has a label.")
     costs = costs or (None,) * len(members.names)
     oof = oof_logits(members, config, costs)
-    equal = config.model_copy(update={"method": "uniform", "storage": "", "tta_weights": "equal"})
+    equal = config.model_copy(update={"method": "uniform", "storage": ""})
     with progress("Blend weights", config.trials * (oof.n_folds + 1), unit="trials") as advance:
         tuned_fit = fit_blend(oof, config, advance=advance, study=f"{study}-all")
         tuned = cross_fit(oof, config, advance, study)
@@ -153,8 +153,9 @@ def decide(
 ) -> tuple[bool, str]:
     """Says whether the tuned weights beat equal ones by more than their noise, and why.
 
-    Both are cross-fitted and compared clip by clip on what was tuned (log loss or error); the 95 % interval
-    of the mean gain over resampled sources must lie above 0.
+    Both are cross-fitted and compared clip by clip on what was tuned (log loss or error). As in the rule of one
+    standard error (Breiman et al. 1984) equal weights win unless the mean gain is above its standard error over
+    resampled sources. A 95 % interval asks for more than some hundred clips can show, and keeps members that drag.
 
     Args:
         oof: the members' logits.
@@ -175,10 +176,10 @@ def decide(
         return False, "Equal weights: with labels in one fold only, tuned weights cannot be scored honestly."
     labels = oof.labels[known]
     gain = _losses(uniform.probabilities[known], labels, config) - _losses(tuned.probabilities[known], labels, config)
-    low, high = bootstrap_interval(gain, sources[known], config.bootstrap, config.seed)
+    error = float(bootstrap_means(gain, sources[known], config.bootstrap, config.seed).std())
     what = "log loss" if config.objective == "log_loss" else "error"
-    numbers = f"cross-fitted gain in {what} over equal weights {gain.mean():.4f}, 95 % interval {low:.4f} to {high:.4f}"
-    if low > 0.0:
+    numbers = f"cross-fitted gain in {what} over equal weights {gain.mean():.4f}, standard error {error:.4f}"
+    if gain.mean() > error:
         return True, f"Tuned weights: {numbers}."
     return False, f"Equal weights: tuning does not beat them by more than its noise ({numbers})."
 
@@ -207,7 +208,7 @@ def _score_table(
         ("uniform", "Equal weights", uniform.probabilities, uniform.before),
     ]
     if config.tta:
-        off = {"method": "uniform", "tta": False, "tta_weights": "equal", "shifts": (), "member_shifts": {}}
+        off = {"method": "uniform", "storage": "", "tta": False, "shifts": (), "member_shifts": {}}
         without = config.model_copy(update=off)
         plain = cross_fit(oof_logits(members, without, oof.costs), without)
         rows.append(("uniform_no_tta", "Equal weights, without TTA", plain.probabilities, plain.before))

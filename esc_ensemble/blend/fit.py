@@ -30,7 +30,8 @@ def fit_mixture(evidence: Evidence, config: BlendConfig, advance: Advance = stay
     if not len(evidence.labels):
         advance(config.trials)
         return Mixture(combiners[0], np.full(evidence.n_members, 1.0 / evidence.n_members), equal)
-    shares = weigh_shifts(evidence) if config.tta_weights == "tuned" else equal
+    tuned = config.tta_weights == "tuned" and config.method != "uniform" and max(evidence.n_shifts) > 1
+    shares = weigh_shifts(evidence, config.l2) if tuned else equal
     if evidence.n_members == 1 and config.method != "logistic":
         advance(config.trials)
         return with_temperature(evidence, Mixture(combiners[0], np.ones(1), shares))

@@ -51,12 +51,12 @@ def greedy(judge: Judge, config: BlendConfig) -> np.ndarray:
     return best
 
 
-def lbfgs(judge: Judge, config: BlendConfig) -> np.ndarray:  # noqa: ARG001 - the methods' common shape
+def lbfgs(judge: Judge, config: BlendConfig, pull: float = 0.0) -> np.ndarray:  # noqa: ARG001 - the methods' shape
     """Gives the weights (M,) of least log loss by L-BFGS-B (Byrd et al. 1995; SciPy's).
 
     Amounts need not sum to 1: what they sum to is the inverse of the blend's temperature, so that the log loss is
     convex in them but for the arithmetic mean, whose temperature is found beside them. Members that bring nothing are
-    left out.
+    left out, unless a `pull` to equal amounts keeps them: it counts as in `fit_logistic`.
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - a quarter of a second that only searches need
 
@@ -66,15 +66,19 @@ def lbfgs(judge: Judge, config: BlendConfig) -> np.ndarray:  # noqa: ARG001 - th
     def loss_and_slope(values: np.ndarray) -> tuple[float, np.ndarray]:
         amounts, inverse = (values[:-1], float(values[-1])) if arithmetic else (values, 1.0)
         loss, by_amounts, by_inverse = judge.log_loss_and_slope(amounts, inverse)
-        return loss, np.append(by_amounts, by_inverse) if arithmetic else by_amounts
+        if arithmetic:
+            return loss, np.append(by_amounts, by_inverse)
+        away = values - start
+        return loss + 0.5 * strength * float(away @ away), by_amounts + strength * away
 
     equal = np.full(n_members, 1.0 / n_members)
     inverse = 1.0 / judge.best_temperature(equal)
     start = np.append(equal, inverse) if arithmetic else equal * inverse
+    strength = pull / len(judge.labels)
     bounds = [(0.0, LARGEST)] * n_members + [(1.0 / MAX_TEMPERATURE, LARGEST)] * arithmetic
     options = {"maxiter": DESCENT_STEPS, "ftol": 1e-9, "gtol": 1e-6}
     found = minimize(loss_and_slope, start, jac=True, bounds=bounds, method="L-BFGS-B", options=options).x
-    for member in np.argsort(found[:n_members]):  # the least first
+    for member in np.argsort(found[:n_members]) if not pull else ():  # the least first
         without = found.copy()
         without[member] = 0.0
         if without[:n_members].any() and loss_and_slope(without)[0] < loss_and_slope(found)[0] + THRIFT:
@@ -152,13 +156,13 @@ def fit_logistic(evidence: Evidence, shares: Shares, l2: float) -> Mixture:
     )
 
 
-def weigh_shifts(evidence: Evidence) -> Shares:
-    """Gives weights of each member's shifts (S,), those of its own least log loss."""
+def weigh_shifts(evidence: Evidence, l2: float) -> Shares:
+    """Gives weights of each member's shifts (S,): those of its own least log loss, pulled to equal ones by `l2`."""
     shares = []
     for logits, temperatures in zip(evidence.logits, evidence.temperatures, strict=True):
         calibrated = logits / temperatures[:, None].astype(logits.dtype)  # (S, N, C), as if each shift were a member
         judge = Judge(np.ascontiguousarray(calibrated.transpose(0, 2, 1)), evidence.labels, "geometric")
-        shares.append(lbfgs(judge, BlendConfig()))
+        shares.append(lbfgs(judge, BlendConfig(), pull=l2))
     return tuple(shares)
 
 

@@ -101,7 +101,7 @@ def describe(result: BlendResult, out_dir: Path) -> dict[str, Any]:
             for item in result.contributions
         ],
         "error_correlation": [[None if np.isnan(r) else float(r) for r in row] for row in result.correlation],
-        "front": [_front_entry(point, result) for point in result.front] or None,
+        "front": [_front_entry(point) for point in result.front] or None,
     }
 
 
@@ -148,15 +148,7 @@ def _comparison_entry(result: BlendResult, name: str) -> dict[str, Any]:
     }
 
 
-def _front_entry(point: FrontPoint, result: BlendResult) -> dict[str, Any]:
-    mixture = result.mixture
-    deployed = {
-        run: _seconds(shifts[shares > 0.0])
-        for run, shifts, shares, weight in zip(
-            result.members.names, result.shifts, mixture.shift_weights, mixture.weights, strict=True
-        )
-        if weight > 0.0
-    }
+def _front_entry(point: FrontPoint) -> dict[str, Any]:
     return {
         "members": [{"run": run, "shifts": shifts} for run, shifts in point.shifts.items()],
         "ms": point.cost.ms,
@@ -164,7 +156,6 @@ def _front_entry(point: FrontPoint, result: BlendResult) -> dict[str, Any]:
         "top1": point.metrics["top1"],
         "top1_interval": list(point.interval),
         "log_loss": point.metrics["log_loss"],
-        "chosen": point.shifts == deployed,
     }
 
 

@@ -58,7 +58,7 @@ def search_mixture(
     Raises:
         WorkError: the storage cannot be used.
     """
-    space = Space(evidence, combiners, shares, tuned=config.tta_weights == "tuned")
+    space = Space(evidence, combiners, shares, tuned=config.tta_weights == "tuned" and max(evidence.n_shifts) > 1)
     tried = 0
 
     def loss(trial: Trial) -> float:

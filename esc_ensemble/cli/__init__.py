@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from esc_ensemble import __version__
-from esc_ensemble.cli import blending, datasets, pretraining, start, training
+from esc_ensemble.cli import blending, datasets, pretraining, reporting, start, training
 
 app = App(
     name="esc-ens",
@@ -42,3 +42,4 @@ app.command(blending.blend)
 app.command(blending.predict)
 app.command(blending.export)
 app.command(blending.infer)
+app.command(reporting.report)

@@ -30,11 +30,11 @@ class BlendConfig(Settings):
     trials: Positive = 300
     """Sets of weights that Optuna or Nelder-Mead tries."""
     l2: Annotated[float, Field(ge=0.0)] = 10.0
-    """Pull of the logistic method towards equal weights, beside the sum of the clips' log losses."""
+    """Pull of shifts' weights, and of classes' by logistic, to equal ones, beside the sum of the clips' log losses."""
     tta: bool = False
     """Average each member over its stored time shifts."""
-    tta_weights: Literal["equal", "tuned"] = "equal"
-    """Whether shifts count alike or by weights of their own, found with the members'."""
+    tta_weights: Literal["tuned", "equal"] = "tuned"
+    """Whether shifts have weights of their own, found with the members', or count alike (equal)."""
     shifts: tuple[float, ...] = ()
     """Which of the stored shifts count with tta, in seconds, such as [-0.1, 0.0, 0.1]; all where empty."""
     member_shifts: dict[str, tuple[float, ...]] = Field(default={})
@@ -70,11 +70,8 @@ class BlendConfig(Settings):
             yield f"method logistic weighs log-probabilities: combiner must be geometric, not {self.combiner}"
         if self.storage and self.method != "optuna":
             yield f"storage is for Optuna's studies, which method {self.method} has none of"
-        if not self.tta:
-            if self.shifts or self.member_shifts:
-                yield "shifts and member_shifts say which time shifts count: set tta"
-            if self.tta_weights == "tuned":
-                yield "tta_weights weighs time shifts: set tta"
+        if not self.tta and (self.shifts or self.member_shifts):
+            yield "shifts and member_shifts say which time shifts count: set tta"
         for name, shifts in {"shifts": self.shifts, **self.member_shifts}.items():
             if len(set(shifts)) != len(shifts):
                 yield f"shifts of {name} hold a value twice" if name != "shifts" else "shifts hold a value twice"

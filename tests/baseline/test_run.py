@@ -396,4 +396,4 @@ def test_real_clips_from_the_command_line(esc10_dir: Path, tmp_path: Path) -> No
     assert "0.1000 ± 0.0000" in done.stdout
     done = esc_ens("blend", "mfcc", "majority", "--tta", "--trials", 10, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["members"][0]["weight"] > 0.9
+    assert json.loads(done.stdout)["tuned_weights"][0] > 0.9

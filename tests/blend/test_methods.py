@@ -175,13 +175,14 @@ def test_shift_weights_follow_the_better_shifts():
     for values in deaf:
         values[0] = useless(1.0)[0]
     heard = Evidence(deaf, seen.temperatures, LABELS)
-    for shares in weigh_shifts(heard):
+    for shares, pulled in zip(weigh_shifts(heard, l2=0.0), weigh_shifts(heard, l2=1e5), strict=True):
         assert shares[0] < 0.05 and shares.sum() == pytest.approx(1.0)
+        np.testing.assert_allclose(pulled, 1 / 3, atol=0.02)
     # Optuna begins with them, and is never worse.
     tuned = fit_mixture(heard, config(combiner="geometric", tta=True, tta_weights="tuned"))
-    flat = fit_mixture(heard, config(combiner="geometric", tta=True))
+    flat = fit_mixture(heard, config(combiner="geometric", tta=True, tta_weights="equal"))
     assert loss_of(heard, tuned) < loss_of(heard, flat)
-    assert all(shares[0] < 0.1 for shares in tuned.shift_weights)
+    assert all(shares[0] < 0.2 for shares in tuned.shift_weights)
 
 
 def test_no_labelled_clip_gives_equal_weights():
