@@ -150,7 +150,7 @@ def _plan(ids: list[str], form: Form) -> _Plan:
         first, last = form.class_names[0], form.class_names[-1]
         notes.append(
             f"the data set's own class numbers are not known; 0 to {n_classes - 1} stand for the classes in their "
-            f"order, {first} to {last}."
+            f"order, {first} to {last}. (They are taken from class_numbers in a run's manifest.json.)"
         )
     return _Plan(header, wanted, rows, labels, columns, notes)
 

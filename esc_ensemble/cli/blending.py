@@ -177,6 +177,7 @@ def infer(
     /,
     *paths: Path,
     out: Path | None = None,
+    sample_submission: Path | None = None,
     tta: Flag = False,
     top: Count = 3,
     batch_size: Count = 16,
@@ -190,6 +191,7 @@ def infer(
         model: File made by `esc-ens export`.
         paths: Audio files, and folders that are searched for them.
         out: Write predictions to this .csv or .json file.
+        sample_submission: A competition's sample_submission.csv: --out (submission.csv where not given) is written so.
         tta: Average over time shifts, where the file was exported without them.
         top: Classes to show for each file.
         batch_size: Files heard at a time.
@@ -197,21 +199,32 @@ def infer(
         skip_bad: Leave out files that cannot be read.
         as_json: Print predictions as JSON on stdout.
     """
+    import numpy as np  # noqa: PLC0415
+
     from esc_ensemble.errors import DataError  # noqa: PLC0415
     from esc_ensemble.infer import Classifier, find_audio, to_json, write_predictions  # noqa: PLC0415
     from esc_ensemble.progress import progress  # noqa: PLC0415
+    from esc_ensemble.submission import Form, check_submission, write_submission  # noqa: PLC0415
 
     if not paths:
         raise DataError("Name audio files or folders: esc-ens infer MODEL.onnx PATH [PATH ...].")
     files = find_audio(paths)
     classifier = Classifier(model, threads)
+    form = Form(classifier.class_names, classifier.class_numbers, sample_submission)
+    check_submission([file.as_posix() for file in files], form)
     predictions = []
     with progress("Hearing", len(files)) as advance:
         for prediction in classifier.predict(files, batch_size=batch_size, skip_bad=skip_bad, tta=tta):
             predictions.append(prediction)
             advance()
-    if out:
+    if sample_submission:
+        out = out or Path("submission.csv")
+        probabilities = np.array([prediction.probabilities for prediction in predictions])
+        probabilities = probabilities.reshape(-1, len(classifier.class_names))  # also where none is left
+        write_submission(out, [prediction.path.as_posix() for prediction in predictions], probabilities, form)
+    elif out:
         write_predictions(out, predictions, top)
+    if out:
         say(f"{len(predictions)} predictions in {out}")
     if as_json:
         print(json.dumps([to_json(prediction, top) for prediction in predictions], indent=2, ensure_ascii=False))
