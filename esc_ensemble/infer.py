@@ -74,6 +74,8 @@ class Classifier:
             raise ModelFileError(f"{model} cannot be read as an ONNX model: {error}") from error
         self.metadata = _read_metadata(self.session, model)
         self.class_names: tuple[str, ...] = tuple(self.metadata["class_names"])
+        # The data set's own; files of earlier versions do not say.
+        self.class_numbers: tuple[int, ...] = tuple(self.metadata.get("class_numbers", ()))
         self.sample_rate: int = self.metadata["sample_rate"]
 
     def listen(self, waveforms: np.ndarray) -> np.ndarray:

@@ -80,6 +80,7 @@ def open_run(
         "dataset_path": str(catalog.root.resolve()),
         "dataset_fingerprint": catalog.fingerprint,
         "n_clips": len(catalog.clips),
+        "class_numbers": list(catalog.class_numbers),
         "clip_paths": _spread_paths(catalog),
         "skipped_clips": list(catalog.skipped),
         "seed": config.seed,
@@ -103,6 +104,39 @@ def run_hash(run_dir: Path, config: RunConfig) -> str:
     """Gives the settings' hash that an opened run began with, which a later version might compute otherwise."""
     path = run_dir / "manifest.json"
     return str(_read_manifest(path).get("config_hash")) if path.exists() else config_hash(config)
+
+
+def recorded_hash(run_dir: Path) -> str:
+    """Gives the settings' hash in a run's manifest; empty for a run of another framework, which has none."""
+    path = run_dir / "manifest.json"
+    return str(_read_manifest(path).get("config_hash", "")) if path.exists() else ""
+
+
+def read_class_numbers(run_dirs: Sequence[Path], n_classes: int) -> tuple[int, ...]:
+    """Gives the data set's own class numbers as the manifests of runs on it have them; empty where none has.
+
+    Raises:
+        ConfigError: class numbers are damaged, or two manifests contradict each other.
+    """
+    found: dict[tuple[int, ...], Path] = {}
+    for path in (run_dir / "manifest.json" for run_dir in run_dirs):
+        try:
+            numbers = _read_manifest(path).get("class_numbers")
+        except ConfigError:  # none, or one that cannot be read: it says nothing
+            continue
+        if not numbers:  # of an earlier version, or of data without numbers
+            continue
+        whole = isinstance(numbers, list) and all(type(number) is int for number in numbers)
+        if not whole or len(numbers) != n_classes or len(set(numbers)) != n_classes:
+            raise ConfigError(
+                f"{path} is damaged: class_numbers must be {n_classes} different whole numbers, found {numbers!r}. "
+                "Take the key out to do without them."
+            )
+        found.setdefault(tuple(numbers), path)
+    if len(found) > 1:
+        problems = [f"{path}: {', '.join(map(str, numbers))}" for numbers, path in found.items()]
+        raise ConfigError(list_problems("These runs number the classes differently:", problems))
+    return next(iter(found), ())
 
 
 def _spread_paths(catalog: Catalog) -> list[str]:

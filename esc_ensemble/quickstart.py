@@ -113,7 +113,6 @@ def run_quickstart(
         **{f"run {run_dir.name}": run_dir for run_dir in run_dirs},
         "weights and scores": blend_dir / "blend.json",
         "out-of-fold predictions": blend_dir / "oof.csv",
-        "submission": blend_dir / "submission.csv",
         "report": report.path,
         "one-file model": model_path,
         "its predictions": predictions_path,

@@ -27,6 +27,7 @@ def walked(synthetic_dir: Path, shared_cache_dir: Path, tmp_path_factory: pytest
     """A folder in which all of foreign-members.md was typed, from top to bottom, on a set named my-data."""
     folder = tmp_path_factory.mktemp("foreign")
     (folder / "my-data").symlink_to(synthetic_dir)
+    (folder / "my-test").symlink_to(synthetic_dir / "audio")
     (folder / "esc-ens").write_text(f'#!/bin/sh\nexec {sys.executable} -m esc_ensemble "$@"\n')
     (folder / "esc-ens").chmod(0o755)
     # No shared cache of other tests: the variable is set for each test, not for this fixture.
@@ -36,7 +37,7 @@ def walked(synthetic_dir: Path, shared_cache_dir: Path, tmp_path_factory: pytest
         "ESC_ENSEMBLE_CACHE": str(shared_cache_dir),
     }
     blocks = code_blocks((DOCS / "foreign-members.md").read_text(encoding="utf-8"))
-    assert [language for language, _ in blocks] == ["sh", "python", "python", "sh"]
+    assert [language for language, _ in blocks] == ["sh", "python", "python", "sh", "python", "sh"]
     for language, code in blocks:
         command = ["sh", "-e", "-c", code] if language == "sh" else [sys.executable, "-W", "error", "-c", code]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -58,6 +59,14 @@ def test_the_documented_members_hold_what_they_say(walked: Path) -> None:
         np.testing.assert_array_equal(run.sources[by_id], mfcc.sources[np.argsort(mfcc.clip_ids)])
     np.testing.assert_allclose(np.exp(shares.logits).sum(axis=2), 1.0, rtol=1e-6)
     assert (forest.logits[0].argmax(axis=1) == forest.labels).mean() > 0.5  # ten classes: it has learned
+
+
+def test_the_documented_member_is_predicted(walked: Path) -> None:
+    with np.load(walked / "submissions" / "alone" / "test.npz") as arrays:
+        assert arrays["members"].tolist() == ["shares"]
+        np.testing.assert_allclose(arrays["probabilities"], 0.1, atol=1e-5)  # all classes are equally frequent
+    lines = (walked / "submissions" / "alone" / "submission.csv").read_text().splitlines()
+    assert len(lines) == 1 + 100
 
 
 def test_the_numpy_example_is_numpy_alone_and_short() -> None:

@@ -32,6 +32,7 @@ LEVELS = [
     {"blend"},
     {"infer", "cost"},
     {"export"},
+    {"testset"},
     {"report"},
     {"quickstart", "compare", "kaggle"},
     {"cli"},

@@ -315,3 +315,25 @@ def test_a_stereo_clip_at_another_rate_is_heard(classifier: Classifier, tmp_path
     soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal((44100, 2)), 44100)
     (prediction,) = classifier.predict([tmp_path / "a.wav"])
     assert prediction.probabilities.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_sample_submission_gives_its_form_to_out(
+    exported: Exported, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classifier = Classifier(exported.onnx)
+    assert classifier.class_numbers == tuple(range(10))
+    files = find_audio([clips])[::-1]
+    sample, out = tmp_path / "sample.csv", tmp_path / "submission.csv"
+    sample.write_text("fname,target\n" + "".join(f"{path.stem},0\n" for path in files))
+    assert infer(exported.onnx, clips, "--sample-submission", sample, "--out", out) == 0
+    with out.open(newline="") as handle:
+        found = list(csv.reader(handle))
+    expected = [[p.path.stem, str(p.probabilities.argmax())] for p in classifier.predict(files)]
+    assert found == [["fname", "target"], *expected]
+    assert "not known" not in capsys.readouterr().err
+
+    out.unlink()
+    sample.write_text("fname,target\nelsewhere,0\n")
+    assert infer(exported.onnx, clips, "--sample-submission", sample, "--out", out) == 2
+    assert "elsewhere was not predicted" in capsys.readouterr().err
+    assert not out.exists()

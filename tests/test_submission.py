@@ -1,23 +1,36 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from esc_ensemble.errors import DataError
-from esc_ensemble.submission import write_submission
+from esc_ensemble.submission import Form, check_submission, write_submission
 
 IDS = ["b.wav", "a.wav", "c.wav"]
 NAMES = ["dog", "rain, heavy", "cat"]
 PROBABILITIES = np.array([[0.1, 0.7, 0.2], [0.8, 0.1, 0.1], [0.2, 0.2, 0.6]], dtype=np.float32)
 
 
-def _write(tmp_path, sample_text: str | None, ids=IDS, probabilities=PROBABILITIES, names=NAMES) -> pd.DataFrame:
+def _write(
+    tmp_path: Path,
+    sample_text: str | None,
+    ids: Sequence[str] = IDS,
+    probabilities: np.ndarray = PROBABILITIES,
+    **form: Any,
+) -> pd.DataFrame:
     sample = None
     if sample_text is not None:
         sample = tmp_path / "sample_submission.csv"
         sample.write_text(sample_text, encoding="utf-8")
-    write_submission(tmp_path / "submission.csv", ids, probabilities, NAMES, sample)
+    wanted = Form(**{"class_names": tuple(NAMES), "sample": sample, **form})
+    write_submission(tmp_path / "submission.csv", ids, probabilities, wanted)
     return pd.read_csv(tmp_path / "submission.csv", dtype={0: str})
 
 
@@ -92,7 +105,7 @@ def test_samples_that_cannot_be_used(tmp_path, sample, said):
 
 def test_absent_sample_is_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv does not exist"):
-        write_submission(tmp_path / "submission.csv", IDS, PROBABILITIES, NAMES, tmp_path / "none.csv")
+        check_submission(IDS, Form(tuple(NAMES), sample=tmp_path / "none.csv"))
 
 
 def test_wrong_predictions_are_refused(tmp_path):
@@ -104,3 +117,131 @@ def test_wrong_predictions_are_refused(tmp_path):
         _write(tmp_path, None, ids=["a.wav", "a.wav", "c.wav"])
     with pytest.raises(DataError, match="for 3 clips and 3 classes"):
         _write(tmp_path, None, probabilities=PROBABILITIES[:, :2])
+
+
+# --- class numbers: those of the data set, with gaps
+
+
+NUMBERS = (41, 0, 7)
+AS_NUMBERS = {"a.wav": 41, "b.wav": 0, "c.wav": 7}
+
+
+def test_a_sample_of_whole_numbers_wants_class_numbers(tmp_path, capsys):
+    table = _write(tmp_path, "id,target\nc.wav,0\na.wav,0\nb.wav,0\n", class_numbers=NUMBERS)
+    assert dict(table.values.tolist()) == AS_NUMBERS
+    assert (tmp_path / "submission.csv").read_text() == "id,target\nc.wav,7\na.wav,41\nb.wav,0\n"
+    assert capsys.readouterr().err == ""
+
+
+def test_unknown_class_numbers_follow_the_order_of_the_classes_and_that_is_said(tmp_path, capsys):
+    table = _write(tmp_path, "id,target\na.wav,0\nb.wav,2\nc.wav,1.0\n")
+    assert table.target.tolist() == [0, 1, 2]
+    assert "class numbers are not known; 0 to 2" in capsys.readouterr().err
+
+
+def test_numbers_in_the_sample_that_no_class_has_are_named(tmp_path, capsys):
+    _write(tmp_path, "id,target\na.wav,0\nb.wav,5\n", class_numbers=NUMBERS)
+    assert "holds 5; the classes' numbers are 41, 0, 7" in capsys.readouterr().err
+
+
+def test_classes_that_are_named_by_numbers_keep_their_names(tmp_path):
+    table = _write(tmp_path, "id,label\na.wav,0\nb.wav,0\n", class_names=("07", "1", "20"))
+    assert (tmp_path / "submission.csv").read_text() == "id,label\na.wav,07\nb.wav,1\n"
+    assert len(table) == 2
+
+
+@pytest.mark.parametrize("cells", [("dog", "3"), ("", ""), ("x", "y")])
+def test_all_other_label_columns_want_names(tmp_path, cells):
+    table = _write(tmp_path, f"id,label\na.wav,{cells[0]}\nb.wav,{cells[1]}\n", class_numbers=NUMBERS)
+    assert table.label.tolist() == ["dog", "rain, heavy"]
+
+
+def test_empty_cells_beside_numbers_say_nothing(tmp_path):
+    table = _write(tmp_path, "id,label\na.wav,\nb.wav,7\n", class_numbers=NUMBERS)
+    assert table.label.tolist() == [41, 0]
+
+
+def test_fractions_in_the_label_column_ask_what_is_wanted(tmp_path):
+    sample = "id,label\na.wav,0.5\nb.wav,0\n"
+    with pytest.raises(DataError, match=r"numbers such as 0\.5.*--labels names or --labels numbers"):
+        _write(tmp_path, sample, class_numbers=NUMBERS)
+    assert _write(tmp_path, sample, class_numbers=NUMBERS, labels="numbers").label.tolist() == [41, 0]
+    assert _write(tmp_path, sample, class_numbers=NUMBERS, labels="names").label.tolist() == ["dog", "rain, heavy"]
+
+
+def test_columns_may_be_named_by_class_numbers(tmp_path):
+    table = _write(tmp_path, "\ufeffid,0,41,7\nc.wav,0,0,0\na.wav,0,0,0\n", class_numbers=NUMBERS)
+    assert list(table.columns) == ["id", "0", "41", "7"]
+    np.testing.assert_allclose(table[["41", "0", "7"]].to_numpy(), PROBABILITIES[[2, 1]], rtol=1e-6)
+
+
+def test_columns_of_other_numbers_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"(?s)by name or by number.*- 1\n.*- 2\n.*- 41\n.*- 7"):
+        _write(tmp_path, "id,0,1,2\na.wav,0,0,0\n", class_numbers=NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("sample", "labels"),
+    [("id,label\na.wav,0\n", "probabilities"), ('id,dog,cat,"rain, heavy"\na.wav,0,0,0\n', "numbers")],
+)
+def test_labels_that_the_sample_has_no_place_for_are_refused(tmp_path, sample, labels):
+    with pytest.raises(DataError, match="Leave --labels out"):
+        _write(tmp_path, sample, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ("names", 'clip_id,label\nb.wav,"rain, heavy"\na.wav,dog\nc.wav,cat\n'),
+        ("numbers", "clip_id,label\nb.wav,0\na.wav,41\nc.wav,7\n"),
+        ("probabilities", None),
+    ],
+)
+def test_without_a_sample_labels_are_chosen(tmp_path, labels, text):
+    table = _write(tmp_path, None, labels=labels, class_numbers=NUMBERS)
+    if text is not None:
+        assert (tmp_path / "submission.csv").read_text() == text
+        return
+    assert list(table.columns) == ["clip_id", *NAMES]
+    np.testing.assert_allclose(table[NAMES].to_numpy(), PROBABILITIES, rtol=1e-6)
+
+
+# --- ids
+
+
+@pytest.mark.parametrize(
+    ("wanted", "had"), [("a.wav", "test/a.wav"), ("test/a.wav", "a.ogg"), ("a", "x/test/a.wav"), ("test/a", "x/test/a")]
+)
+def test_ids_may_be_named_from_a_folder_further_up(tmp_path, wanted, had):
+    table = _write(tmp_path, f"id,label\n{wanted},x\n", ids=["x/b.wav", had, "c.wav"])
+    assert table.values.tolist() == [[wanted, "dog"]]
+
+
+def test_another_folder_is_another_clip(tmp_path):
+    with pytest.raises(DataError, match=r"one/a\.wav was not predicted"):
+        _write(tmp_path, "id,label\none/a.wav,x\n", ids=["b.wav", "two/a.wav", "c.wav"])
+    with pytest.raises(DataError, match=r"a could be one/a\.wav or two/a\.wav"):
+        _write(tmp_path, "id,label\na,x\n", ids=["one/a.wav", "two/a.wav", "c.wav"])
+
+
+def test_no_prediction_serves_two_ids(tmp_path):
+    with pytest.raises(DataError, match=r"a\.wav and a\.ogg would both be a\.wav"):
+        _write(tmp_path, "id,label\na.wav,x\na.ogg,x\n")
+    assert not (tmp_path / "submission.csv").exists()
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_the_order_each_id_gets_its_own_row(tmp_path, data):
+    stems = st.text("abcXYZ019_-. ", min_size=1, max_size=6).filter(lambda text: text == text.strip(" ."))
+    ids = data.draw(st.lists(stems, min_size=1, max_size=12, unique=True))
+    suffixes = [data.draw(st.sampled_from(["", ".wav", ".ogg"])) for _ in ids]
+    had = [f"{clip_id}{suffix}" for clip_id, suffix in zip(ids, suffixes, strict=True)]
+    probabilities = np.random.default_rng(len(ids)).dirichlet(np.ones(3), len(ids))
+    wanted = data.draw(st.permutations(ids))[: data.draw(st.integers(1, len(ids)))]
+    body = "".join(f"{clip_id},0,0,0\n" for clip_id in wanted)
+    table = _write(tmp_path, f"id,7,41,0\n{body}", ids=had, probabilities=probabilities, class_numbers=NUMBERS)
+    table = pd.read_csv(tmp_path / "submission.csv", dtype={"id": str}, keep_default_na=False)
+    assert table.id.tolist() == wanted
+    for clip_id, row in zip(wanted, table[["41", "0", "7"]].to_numpy(), strict=True):
+        np.testing.assert_allclose(row, probabilities[ids.index(clip_id)], rtol=1e-6)

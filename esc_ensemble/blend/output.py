@@ -1,4 +1,4 @@
-"""The files of a blend: blend.json, oof.csv, oof.npz and submission.csv, all of them or none."""
+"""The files of a blend: blend.json, oof.csv and oof.npz, all of them or none."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from esc_ensemble.blend.result import BlendResult, FrontPoint, ScoreRow
 from esc_ensemble.errors import WorkError
 from esc_ensemble.files import atomic_path, write_json
 from esc_ensemble.settings import identity
-from esc_ensemble.submission import write_submission
 
 SCHEMA = 2
 TOP = 3
 FRONT_FILE = "front.png"
 """Is there where the members' costs are known."""
 # blend.json last: a reader that finds the new one finds the new tables too.
-FILES = ("oof.csv", "oof.npz", "submission.csv", "blend.json")
+FILES = ("oof.csv", "oof.npz", "blend.json")
 
 
 def write_blend(result: BlendResult, out_dir: Path) -> None:
@@ -34,7 +33,6 @@ def write_blend(result: BlendResult, out_dir: Path) -> None:
     Raises:
         WorkError: the folder cannot be written.
     """
-    members = result.members
     try:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}-", dir=out_dir.parent))
@@ -47,7 +45,6 @@ def write_blend(result: BlendResult, out_dir: Path) -> None:
         _write_oof(folder / "oof.csv", result)
         with atomic_path(folder / "oof.npz") as temporary, temporary.open("wb") as handle:
             np.savez_compressed(handle, allow_pickle=False, **oof_arrays(result))
-        write_submission(folder / "submission.csv", members.clip_ids, result.probabilities, members.class_names)
         if result.front:
             draw_front(folder / FRONT_FILE, result)
         if out_dir.exists():

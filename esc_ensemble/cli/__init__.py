@@ -39,6 +39,7 @@ pretrain_app.command(pretraining.wav2vec2)
 app.command(pretrain_app)
 
 app.command(blending.blend)
+app.command(blending.predict)
 app.command(blending.export)
 app.command(blending.infer)
 app.command(reporting.report)

@@ -109,11 +109,75 @@ def export(
     print(f"Largest difference from torch on {parity.n_clips} clips: {parity.max_difference:.1e}")
 
 
+def predict(
+    source: str,
+    /,
+    *,
+    audio: Annotated[tuple[Path, ...], Parameter(negative="", consume_multiple=True)],
+    sample_submission: Path | None = None,
+    labels: Literal["names", "numbers", "probabilities"] | None = None,
+    name: str = "test",
+    out: Path | None = None,
+    tta: Flag = False,
+    skip_bad: Flag = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    batch_size: CountOrAll = 0,
+    cache: Path | None = None,
+    workers: CountOrAll = 0,
+    runs: Path = Path("runs"),
+    submissions: Path = Path("submissions"),
+    as_json: Json = False,
+) -> None:
+    """Predict a competition's unlabelled clips by a blend, or a run, and write submission.csv.
+
+    Every fold model of every member hears each clip. Its logits are kept in the run, so that a start that was stopped
+    goes on, and another blend of the same runs takes them from there.
+
+    Args:
+        source: Name or folder of a blend or a run.
+        audio: Audio files, and folders that are searched for them.
+        sample_submission: The competition's sample_submission.csv: its header, ids and order of rows are kept.
+        labels: What stands beside the ids; what the sample wants, or names, where not given.
+        name: Name of these clips, where there are several such sets.
+        out: The submission; submission.csv in the blend's or run's folder where not given.
+        tta: For a run, average over its time shifts. A blend made with --tta does so anyway.
+        skip_bad: Leave out clips that cannot be decoded; a sample that asks for one is refused.
+        device: Where models run; auto takes a GPU where there is one.
+        batch_size: Clips at a time; 0 takes as many as suit the model.
+        cache: Folder for decoded waveforms; $ESC_ENSEMBLE_CACHE or the user's cache folder where not given.
+        workers: Processes that decode; 0 takes the free cores.
+        runs: Folder of all runs.
+        submissions: Folder of all blends.
+        as_json: Print the result as JSON on stdout.
+    """
+    from esc_ensemble.export.source import read_source  # noqa: PLC0415
+    from esc_ensemble.testset import PredictOptions, predict_test  # noqa: PLC0415
+
+    folder = find_folder(source, submissions, runs)
+    result = predict_test(
+        read_source(folder, tta=tta, needs_models=False),
+        folder,
+        audio,
+        sample=sample_submission,
+        labels=labels,
+        out=out,
+        options=PredictOptions(
+            name=name, device=device, batch_size=batch_size, cache_dir=cache, n_workers=workers, skip_bad=skip_bad
+        ),
+    )
+    if as_json:
+        print(json.dumps(result.to_json(), ensure_ascii=False))
+        return
+    print_table(str(result.submission), *result.table())
+    print(f"{len(result.clip_ids)} clips predicted; probabilities in {result.arrays}")
+
+
 def infer(
     model: Path,
     /,
     *paths: Path,
     out: Path | None = None,
+    sample_submission: Path | None = None,
     tta: Flag = False,
     top: Count = 3,
     batch_size: Count = 16,
@@ -127,6 +191,7 @@ def infer(
         model: File made by `esc-ens export`.
         paths: Audio files, and folders that are searched for them.
         out: Write predictions to this .csv or .json file.
+        sample_submission: A competition's sample_submission.csv: --out (submission.csv where not given) is written so.
         tta: Average over time shifts, where the file was exported without them.
         top: Classes to show for each file.
         batch_size: Files heard at a time.
@@ -134,21 +199,32 @@ def infer(
         skip_bad: Leave out files that cannot be read.
         as_json: Print predictions as JSON on stdout.
     """
+    import numpy as np  # noqa: PLC0415
+
     from esc_ensemble.errors import DataError  # noqa: PLC0415
     from esc_ensemble.infer import Classifier, find_audio, to_json, write_predictions  # noqa: PLC0415
     from esc_ensemble.progress import progress  # noqa: PLC0415
+    from esc_ensemble.submission import Form, check_submission, write_submission  # noqa: PLC0415
 
     if not paths:
         raise DataError("Name audio files or folders: esc-ens infer MODEL.onnx PATH [PATH ...].")
     files = find_audio(paths)
     classifier = Classifier(model, threads)
+    form = Form(classifier.class_names, classifier.class_numbers, sample_submission)
+    check_submission([file.as_posix() for file in files], form)
     predictions = []
     with progress("Hearing", len(files)) as advance:
         for prediction in classifier.predict(files, batch_size=batch_size, skip_bad=skip_bad, tta=tta):
             predictions.append(prediction)
             advance()
-    if out:
+    if sample_submission:
+        out = out or Path("submission.csv")
+        probabilities = np.array([prediction.probabilities for prediction in predictions])
+        probabilities = probabilities.reshape(-1, len(classifier.class_names))  # also where none is left
+        write_submission(out, [prediction.path.as_posix() for prediction in predictions], probabilities, form)
+    elif out:
         write_predictions(out, predictions, top)
+    if out:
         say(f"{len(predictions)} predictions in {out}")
     if as_json:
         print(json.dumps([to_json(prediction, top) for prediction in predictions], indent=2, ensure_ascii=False))

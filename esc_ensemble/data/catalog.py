@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from esc_ensemble.data.layouts import Row, has_table, read_files, read_table
+from esc_ensemble.data.layouts import Row, has_table, read_files, read_table, recording
 from esc_ensemble.data.tables import plural
 from esc_ensemble.errors import DataError, list_problems
 from esc_ensemble.progress import say
@@ -45,6 +45,8 @@ class Catalog:
     """One message for each clip left out because it could not be used."""
     whole: bool = False
     """Whether all of it is trained on: folds and labels are then no matter of audits."""
+    class_numbers: tuple[int, ...] = ()
+    """The data set's own number of each class, as ESC-10 keeps ESC-50's 0, 1, 10 ...; empty where it has none."""
 
     @property
     def clip_ids(self) -> npt.NDArray[np.str_]:
@@ -102,7 +104,7 @@ def load_catalog(path: Path, *, esc10: bool = False, n_folds: int = 0, whole: bo
         DataError: everything in the metadata that breaks a rule, listed together.
     """
     table = read_table(path.expanduser(), esc10=esc10, n_folds=n_folds, folds=not whole)
-    names, name_problems = _class_names(table.rows)
+    names, numbers, name_problems = _classes(table.rows)
     index = {name: label for label, name in enumerate(names)}
     clips = tuple(
         Clip(clip_id=row.clip_id, path=row.path, label=index[row.class_name], fold=row.fold, source=row.source)
@@ -117,7 +119,7 @@ def load_catalog(path: Path, *, esc10: bool = False, n_folds: int = 0, whole: bo
         problems = ["it lists no clip"]
     if problems:
         raise DataError(list_problems(f"{table.origin} cannot be used ({plural(len(problems), 'problem')}):", problems))
-    return Catalog(name=table.name, root=table.root, clips=clips, class_names=names, whole=whole)
+    return Catalog(name=table.name, root=table.root, clips=clips, class_names=names, whole=whole, class_numbers=numbers)
 
 
 def load_recordings(path: Path) -> Catalog:
@@ -135,6 +137,33 @@ def load_recordings(path: Path) -> Catalog:
     if problems:
         raise DataError(list_problems(f"{table.origin} cannot be used ({plural(len(problems), 'problem')}):", problems))
     return Catalog(name=table.name, root=table.root, clips=clips, class_names=(), whole=True)
+
+
+def load_unlabelled(paths: Sequence[Path]) -> Catalog:
+    """Reads the clips of a test set: audio files, and all those below folders, of which nothing more is known.
+
+    A clip's id is its path below the folder, or the name of a file that was named itself. Whether files hold sound is
+    left to decoding, which finds all that do not together.
+
+    Raises:
+        DataError: a path does not exist, a folder holds no audio, two clips have one id, or one cannot be printed.
+    """
+    rows: list[Row] = []
+    problems = [] if paths else ["no audio is named"]
+    for path in (path.expanduser() for path in paths):
+        try:
+            found = read_files(path, every_kind=True).rows if not path.is_file() else [recording(path.name, path)]
+        except DataError as error:
+            problems.append(str(error))
+        else:
+            rows += found
+    clips = tuple(Clip(clip_id=row.clip_id, path=row.path, label=-1, fold=0, source=row.source) for row in rows)
+    problems += _name_problems(clips)
+    if problems:
+        raise DataError(list_problems("These test clips cannot be used:", problems))
+    root = paths[0].expanduser()
+    root = root if root.is_dir() else root.parent
+    return Catalog(name=root.resolve().name, root=root, clips=clips, class_names=(), whole=True)
 
 
 def audit_folds(clips: Sequence[Clip], class_names: Sequence[str]) -> list[str]:
@@ -170,8 +199,8 @@ def audit_folds(clips: Sequence[Clip], class_names: Sequence[str]) -> list[str]:
     return problems
 
 
-def _class_names(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[str]]:
-    """Gives the class names in order, and the numbers and names that contradict each other."""
+def _classes(rows: Sequence[Row]) -> tuple[tuple[str, ...], tuple[int, ...], list[str]]:
+    """Gives the class names in order, the data's own numbers of them, and what contradicts each other."""
     numbers: defaultdict[str, set[int]] = defaultdict(set)
     names: defaultdict[int, set[str]] = defaultdict(set)
     for row in rows:
@@ -190,11 +219,25 @@ def _class_names(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[str]]:
         if len(found) > 1
     ]
     if all(numbers.values()):
-        return tuple(sorted(numbers, key=lambda name: (min(numbers[name]), name))), problems
-    return tuple(sorted(numbers)), problems
+        ordered = tuple(sorted(numbers, key=lambda name: (min(numbers[name]), name)))
+        return ordered, tuple(min(numbers[name]) for name in ordered), problems
+    return tuple(sorted(numbers)), (), problems
 
 
 def _file_problems(clips: Sequence[Clip]) -> list[str]:
+    absent = []
+    for clip in clips:
+        if not clip.clip_id.isprintable():
+            continue
+        if not clip.path.is_file():
+            absent.append(f'clip "{clip.clip_id}" is listed, but {clip.path} does not exist')
+        elif clip.path.stat().st_size == 0:
+            absent.append(f"{clip.path} is empty (0 bytes)")
+    return [*absent, *_name_problems(clips)]
+
+
+def _name_problems(clips: Sequence[Clip]) -> list[str]:
+    """What keeps clips from being told apart by their names."""
     problems = []
     by_id: defaultdict[str, list[str]] = defaultdict(list)
     by_path: defaultdict[Path, list[str]] = defaultdict(list)
@@ -203,10 +246,6 @@ def _file_problems(clips: Sequence[Clip]) -> list[str]:
         by_path[clip.path].append(clip.clip_id)
         if not clip.clip_id.isprintable():
             problems.append(f"file name {clip.clip_id!r} cannot be printed (not UTF-8?); rename the file")
-        elif not clip.path.is_file():
-            problems.append(f'clip "{clip.clip_id}" is listed, but {clip.path} does not exist')
-        elif clip.path.stat().st_size == 0:
-            problems.append(f"{clip.path} is empty (0 bytes)")
     for ids in by_id.values():
         if len(ids) > 1:
             spellings = '", "'.join(dict.fromkeys(ids))

@@ -103,22 +103,29 @@ def has_table(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".csv"
 
 
-def read_files(folder: Path) -> Table:
+def read_files(folder: Path, *, every_kind: bool = False) -> Table:
     """Reads all audio files below a folder as recordings without classes.
+
+    Args:
+        folder: where to look, hidden files apart.
+        every_kind: those that cannot be decoded here too, so that decoding names them.
 
     Raises:
         DataError: there is no such folder, or no audio in it.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}. Give a folder of audio.")
-    files = [file for file in sorted(folder.rglob("*")) if _is_audio(file) and not file.name.startswith(".")]
+    kinds = (*AUDIO_SUFFIXES, *OTHER_AUDIO_SUFFIXES) if every_kind else AUDIO_SUFFIXES
+    files = [file for file in sorted(folder.rglob("*")) if _is_audio(file, kinds) and not file.name.startswith(".")]
     if not files:
         raise DataError(f"{folder} holds no audio file ({' '.join(AUDIO_SUFFIXES)}).")
-    names = [file.relative_to(folder).as_posix() for file in files]
-    rows = [
-        Row(name, file, "", None, NO_FOLD, _source_in_name(file.stem)) for name, file in zip(names, files, strict=True)
-    ]
-    return Table(folder.resolve().name, folder, folder, tuple(rows), ())
+    rows = tuple(recording(file.relative_to(folder).as_posix(), file) for file in files)
+    return Table(folder.resolve().name, folder, folder, rows, ())
+
+
+def recording(clip_id: str, file: Path) -> Row:
+    """Gives the row of a recording without a class."""
+    return Row(clip_id, file, "", None, NO_FOLD, _source_in_name(file.stem))
 
 
 def _lone_csv(folder: Path) -> Path | None:
@@ -312,8 +319,8 @@ def number_in_name(stem: str) -> str:
     return next((match[1] for pattern in SOURCE_IN_NAME if (match := pattern.match(stem))), "")
 
 
-def _is_audio(file: Path) -> bool:
-    return file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
+def _is_audio(file: Path, kinds: Sequence[str] = AUDIO_SUFFIXES) -> bool:
+    return file.suffix.lower() in kinds and file.is_file()
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -177,6 +177,7 @@ def describe_model(parts: Sequence[Part], blend: dict[str, Any]) -> dict[str, An
         "schema": METADATA_SCHEMA,
         "name": blend["name"],
         "class_names": blend["class_names"],
+        "class_numbers": blend.get("class_numbers", []),
         "sample_rate": data.sample_rate,
         "clip_seconds": data.clip_seconds,
         "n_samples": data.n_samples,

@@ -1,4 +1,4 @@
-"""What is to be exported: a blend's folder, or a single run treated as a blend of one."""
+"""What is to be exported, or heard by: a blend's folder, or a single run treated as a blend of one."""
 
 from __future__ import annotations
 
@@ -17,22 +17,35 @@ from esc_ensemble.errors import DataError, LogitsError, ModelFileError, list_pro
 from esc_ensemble.infer import find_audio
 from esc_ensemble.logits import read_run
 from esc_ensemble.logits_rules import SHIFT_MODES
+from esc_ensemble.manifest import read_class_numbers
 
 WEIGHT_SLACK = 1e-3
 NEEDED = ("name", "members", "combiner", "temperature", "bias", "tta", "class_names", "scores", "dataset_fingerprint")
 
 
-def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
+def read_source(folder: Path, *, tta: bool = False, needs_models: bool = True) -> dict[str, Any]:
     """Reads blend.json of a blend's folder, or makes the same for a run: its temperatures, weight 1.
+
+    `class_numbers` is added from the runs' manifests: the data set's own, empty where they do not say.
 
     Args:
         folder: a blend's or a run's folder.
         tta: for a run, whether its time shifts are put inside; a blend has decided already.
+        needs_models: whether members that count must have models.
 
     Raises:
         ModelFileError: the folder is neither, blend.json is damaged, or a member that counts has no models.
         LogitsError: the run has no usable logits.
+        ConfigError: manifests number the classes differently.
     """
+    blend = _read(folder, tta=tta)
+    if needs_models:
+        _check_models(blend, folder)
+    run_dirs = [folder / member["path"] for member in blend["members"]]
+    return blend | {"class_numbers": list(read_class_numbers(run_dirs, len(blend["class_names"])))}
+
+
+def _read(folder: Path, *, tta: bool) -> dict[str, Any]:
     path = folder / "blend.json"
     if path.exists():
         try:
@@ -45,7 +58,6 @@ def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
         if absent or not blend["members"]:
             raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent) or 'members'}. Blend again.")
         _check_blend(blend, path)
-        _check_models(blend, folder)
         return blend
     try:
         members = align_members([read_run(folder)])
@@ -56,9 +68,7 @@ def read_source(folder: Path, *, tta: bool = False) -> dict[str, Any]:
             f"{folder} is neither a blend (blend.json) nor a run (fold-*/logits.npz). "
             "Name one from submissions/ or runs/."
         ) from error
-    blend = describe(fit_runs(members, BlendConfig(method="uniform", combiner="geometric", tta=tta)), folder)
-    _check_models(blend, folder)
-    return blend
+    return describe(fit_runs(members, BlendConfig(method="uniform", combiner="geometric", tta=tta)), folder)
 
 
 def _check_blend(blend: dict[str, Any], path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from esc_ensemble.data.catalog import load_catalog
+from esc_ensemble.data.catalog import load_catalog, load_unlabelled
 from esc_ensemble.errors import DataError
 
 HEADER = ["filename", "fold", "target", "category", "esc10", "src_file"]
@@ -309,3 +309,38 @@ def test_file_names_that_tell_no_sources_are_pointed_out(tmp_path: Path, capsys:
             touch(tmp_path / category / f"{category}_{number:03d}.wav")
     load_catalog(tmp_path)
     assert "name the sources in a CSV" in capsys.readouterr().err
+
+
+# --- the data's own class numbers, and clips without labels
+
+
+def test_class_numbers_are_the_data_sets_own(tmp_path: Path) -> None:
+    (tmp_path / "audio").mkdir()
+    lines = ["filename,category,target,fold"]
+    for number, (name, target) in enumerate([("rain", 10), ("dog", 0), ("rain", 10), ("dog", 0)]):
+        (tmp_path / "audio" / f"{number}.wav").write_bytes(b"x")
+        lines.append(f"{number}.wav,{name},{target},{number // 2 + 1}")
+    (tmp_path / "clips.csv").write_text("\n".join(lines))
+    catalog = load_catalog(tmp_path)
+    assert (catalog.class_names, catalog.class_numbers) == (("dog", "rain"), (0, 10))
+    (tmp_path / "clips.csv").write_text("\n".join(lines).replace("target", "remark"))
+    assert load_catalog(tmp_path).class_numbers == ()
+
+
+def test_unlabelled_clips_are_known_by_their_paths_below_the_folder(tmp_path: Path) -> None:
+    for name in ("test/b.wav", "test/deep/a.ogg", "test/._b.wav", "test/notes.txt", "test/c.m4a", "one.flac"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    catalog = load_unlabelled([tmp_path / "test", tmp_path / "one.flac"])
+    assert catalog.clip_ids.tolist() == ["b.wav", "c.m4a", "deep/a.ogg", "one.flac"]
+    assert set(catalog.labels.tolist()) == {-1}
+    assert (catalog.name, catalog.class_names) == ("test", ())
+
+
+def test_unlabelled_clips_must_differ_in_their_ids_and_be_there(tmp_path: Path) -> None:
+    for name in ("one/a.wav", "two/a.wav"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=r'(?s)gone does not exist.*clip "a\.wav" is listed 2 times'):
+        load_unlabelled([tmp_path / "one", tmp_path / "two", tmp_path / "gone"])
+    assert load_unlabelled([tmp_path]).clip_ids.tolist() == ["one/a.wav", "two/a.wav"]

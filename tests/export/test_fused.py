@@ -223,4 +223,5 @@ def test_a_selection_split_does_not_keep_members_apart(made: Made, tmp_path: Pat
 
 
 def test_blend_json_is_the_source_of_what_is_fused(made: Made) -> None:
-    assert read_source(made.blend) == json.loads((made.blend / "blend.json").read_text())
+    written = json.loads((made.blend / "blend.json").read_text())
+    assert read_source(made.blend) == written | {"class_numbers": list(range(10))}  # which the runs know
