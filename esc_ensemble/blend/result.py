@@ -133,7 +133,10 @@ class BlendResult:
             "ECE",
             "before: log loss",
         ]
-        return [*header, "ECE"], [_score_cells(row) for row in self.scores]
+        best = f"member:{self.best_member}" if len(self.members.names) > 1 else ""
+        return [*header, "ECE"], [
+            _score_cells(row, f"{row.title} (best member)" if row.name == best else row.title) for row in self.scores
+        ]
 
     def comparison_table(self) -> tuple[list[str], list[list[str]]]:
         """Gives the chosen blend's gain over equal weights and each member as a header and rows of text."""
@@ -185,11 +188,11 @@ def _interval(ends: tuple[float, float]) -> str:
     return f"{ends[0]:+.4f} to {ends[1]:+.4f}"
 
 
-def _score_cells(row: ScoreRow) -> list[str]:
+def _score_cells(row: ScoreRow, title: str) -> list[str]:
     low, high = row.top1_interval
     top1 = row.over_folds["top1"]
     return [
-        row.title,
+        title,
         f"{row.metrics['top1']:.4f}",
         f"{low:.4f} to {high:.4f}",
         f"{top1['mean']:.4f} ± {top1['std']:.4f}",

@@ -336,6 +336,7 @@ def test_tables_name_what_stands_in_them(copies, tmp_path):
         assert {len(row) for row in rows} == {len(header)}
     assert [row[0] for row in result.comparison_table()[1]] == ["Equal weights", "strong", "copy-0", "copy-1"]
     assert result.best_member == "strong"
+    assert [row[0] for row in result.score_table()[1]][-3:] == ["strong (best member)", "copy-0", "copy-1"]
 
 
 def test_arrays_of_predictions_are_kept_without_pickle(runs, tmp_path):
