@@ -36,7 +36,8 @@ def measure_costs(run_dirs: Sequence[Path]) -> None:
             try:
                 write_cost(run_dir, measure_cost(run_dir))
             except ModelFileError as error:
-                problems.append(str(error))
+                without = not any(run_dir.glob("fold-*/model.json"))
+                problems.append(f"{run_dir} holds no model" if without else str(error))
             advance()
     if problems:
         advice = 'Write what such a run costs into its cost.json: {"ms": 1.5, "megabytes": 0.2} (docs/blending.md).'

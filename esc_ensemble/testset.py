@@ -36,14 +36,14 @@ from esc_ensemble.training.device import keep_freed_memory
 NAME = re.compile(r"\w[\w.-]*")
 TAKEN_NAMES = ("logits", "oof")
 """Files of a fold and of a blend that must not be replaced."""
-SUBMISSION_FILE = "submission.csv"
+DEFAULT_NAME = "test"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     """How test clips are predicted."""
 
-    name: str = "test"
+    name: str = DEFAULT_NAME
     """Name of the test set, and so of the files with its logits and probabilities."""
     device: str = "auto"
     """auto, cpu or cuda."""
@@ -118,7 +118,8 @@ def predict_test(
         audio: audio files, and folders that are searched for them.
         sample: the competition's sample_submission.csv.
         labels: what stands beside the ids, where the sample is not to decide.
-        out: the submission; `submission.csv` in `blend_dir` where None.
+        out: the submission; in `blend_dir` where None: `submission.csv`, or of another set than the one that is
+            called "test" `submission-<name>.csv`.
         options: how.
 
     Raises:
@@ -142,7 +143,8 @@ def predict_test(
     prediction = apply_blend(
         blend, [[pick_logits(found[place], place.member["shifts"], clip_ids) for place in folds] for folds in places]
     )
-    out = out or blend_dir / SUBMISSION_FILE
+    file_name = "submission.csv" if options.name == DEFAULT_NAME else f"submission-{options.name}.csv"
+    out = out or blend_dir / file_name
     arrays = out.parent / f"{options.name}.npz"
     kind = write_submission(out, clip_ids, prediction.probabilities, form)
     with atomic_path(arrays) as temporary, temporary.open("wb") as handle:

@@ -78,6 +78,15 @@ def error_correlation(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray
         return np.asarray(centred @ centred.T / np.outer(spread, spread))
 
 
+def missing_folds_warning(fold_numbers: Sequence[int]) -> str | None:
+    """Says so where folds between the first and the last are not there: their clips are in no score."""
+    missing = sorted(set(range(min(fold_numbers), max(fold_numbers) + 1)) - set(fold_numbers))
+    if not missing:
+        return None
+    numbers = ", ".join(map(str, missing))
+    return f"Fold {numbers} is missing: its clips are in no score. Train it, and blend again."
+
+
 def gap_warning(in_sample: np.ndarray, crossed: np.ndarray, labels: np.ndarray, fold_index: np.ndarray) -> str | None:
     """Says so if the in-sample log loss lies below the cross-fitted one by more than one fold's standard error.
 

@@ -26,10 +26,11 @@ from esc_ensemble.blend.diagnostics import (
     error_correlation,
     gap_warning,
     leak_warnings,
+    missing_folds_warning,
 )
 from esc_ensemble.blend.members import MemberLogits, align_members
 from esc_ensemble.blend.objective import Evidence
-from esc_ensemble.blend.output import write_blend
+from esc_ensemble.blend.output import check_place, write_blend
 from esc_ensemble.blend.result import BlendResult, FrontPoint, ScoreRow
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.errors import LogitsError
@@ -65,6 +66,7 @@ def blend_runs(
         WorkError: the folder or the studies' storage cannot be written.
     """
     members = align_members([read_run(run_dir) for run_dir in run_dirs])
+    check_place(out_dir)
     known = costs or {}
     result = fit_runs(members, config, tuple(known.get(run.path) for run in members.runs), study=out_dir.name)
     write_blend(result, out_dir)
@@ -99,7 +101,10 @@ def fit_runs(
     log_probs = cross_fit_members(oof)
     everything = np.ones(len(oof.labels), dtype=bool)
     in_sample = apply_fit(oof, tuned_fit, everything)
-    gap = gap_warning(in_sample, tuned.probabilities, oof.labels, oof.fold_index)
+    general = (
+        missing_folds_warning(members.fold_numbers),
+        gap_warning(in_sample, tuned.probabilities, oof.labels, oof.fold_index),
+    )
     table = _score_table(
         members,
         config,
@@ -126,7 +131,7 @@ def fit_runs(
         fallback=not keep_tuned,
         reason=reason,
         warnings=(
-            *([gap] if gap else []),
+            *(warning for warning in general if warning),
             *leak_warnings(log_probs, oof.labels, members.fold_of_clip, members.sources, members.names),
         ),
         scores=table,

@@ -155,7 +155,7 @@ def _missing_folds(runs: Sequence[RunLogits]) -> list[str]:
         missing = ",".join(str(fold) for fold in sorted(wanted - set(run.fold_numbers)))
         if missing:
             problems.append(
-                f"{run.path} lacks fold {missing}. Finish it: esc-ens train-a --run {run.name} "
+                f"{run.path} lacks fold {missing}. Finish it: esc-ens train-a --data DIR --run {run.path.name} "
                 f"--fold {missing} (or the trainer it was made with)"
             )
     return problems

@@ -33,11 +33,7 @@ def write_blend(result: BlendResult, out_dir: Path) -> None:
     Raises:
         WorkError: the folder cannot be written.
     """
-    try:
-        out_dir.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}-", dir=out_dir.parent))
-    except OSError as error:
-        raise WorkError(f"Cannot write {out_dir}: {error.strerror}. Choose another folder with --out.") from error
+    staging = _staging(out_dir)
     try:
         folder = staging / "blend"  # made by mkdir, so that it has the usual permissions
         folder.mkdir()
@@ -55,9 +51,32 @@ def write_blend(result: BlendResult, out_dir: Path) -> None:
         else:
             folder.rename(out_dir)
     except OSError as error:
-        raise WorkError(f"Cannot write {out_dir}: {error.strerror}. Choose another folder with --out.") from error
+        raise _unwritable(out_dir, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_place(out_dir: Path) -> None:
+    """Sees to it beforehand that the blend can be written where it is to stand.
+
+    Raises:
+        WorkError: it cannot.
+    """
+    if out_dir.exists() and not out_dir.is_dir():
+        raise WorkError(f"Cannot write {out_dir}: it is a file. Choose another name with --out.")
+    _staging(out_dir).rmdir()
+
+
+def _staging(out_dir: Path) -> Path:
+    try:
+        out_dir.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{out_dir.name}-", dir=out_dir.parent))
+    except OSError as error:
+        raise _unwritable(out_dir, error) from error
+
+
+def _unwritable(out_dir: Path, error: OSError) -> WorkError:
+    return WorkError(f"Cannot write {out_dir}: {error.strerror}. Choose another folder with --submissions.")
 
 
 def describe(result: BlendResult, out_dir: Path) -> dict[str, Any]:

@@ -120,6 +120,12 @@ class BlendResult:
             megabytes=sum(cost.megabytes for cost in known.values()),
         )
 
+    def summary(self) -> str:
+        """Gives the deployed blend in a sentence: combiner, temperature, cost where it is known."""
+        text = f"{self.mixture.combiner.capitalize()} mean, temperature {self.mixture.temperature:.3f}."
+        cost = self.cost
+        return f"{text} {cost.ms:.3g} ms a clip with all its shifts, {cost.megabytes:.3g} MB." if cost else text
+
     def score_table(self) -> tuple[list[str], list[list[str]]]:
         """Gives the scores as a header and rows of text."""
         header = [
@@ -150,7 +156,7 @@ class BlendResult:
                 f"{found.log_loss:+.4f}",
                 _interval(found.log_loss_interval),
                 f"{found.only_first_right} / {found.only_second_right}",
-                f"{found.mcnemar_p:.3f}",
+                f"{found.mcnemar_p:.3f}" if found.mcnemar_p >= 0.0005 else "< 0.001",
             ]
             for name, found in self.comparisons.items()
         ]
@@ -175,7 +181,15 @@ class BlendResult:
                     f"{cost.ms:.3g} ms, {cost.megabytes:.3g} MB" if cost else "",
                 ]
             )
-        header = ["run", "weight", "tuned in each fold", "temperature", "from", "log loss without it", "cost"]
+        header = [
+            "run",
+            "weight",
+            "tuned in each fold",
+            "temperature",
+            "from",
+            "log loss without it",
+            "cost, heard once",
+        ]
         return _without_empty_columns(header, rows)
 
 

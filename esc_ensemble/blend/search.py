@@ -217,11 +217,11 @@ def _to_weights(u: Sequence[float]) -> np.ndarray:
 
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
-    """Keeps Optuna from logging each trial, and gives its level back afterwards."""
+    """Keeps Optuna from logging each trial, and those that Ctrl-C ends; gives its level back afterwards."""
     from optuna import logging  # noqa: PLC0415
 
     before = logging.get_verbosity()
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:

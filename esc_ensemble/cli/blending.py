@@ -55,7 +55,7 @@ def blend(
         print((folder / "blend.json").read_text(encoding="utf-8"))
         return
     print_table(str(folder), *result.score_table())
-    print(result.reason)
+    print(f"{result.reason} {result.summary()}")
     for warning in result.warnings:
         print(f"Warning: {warning}")
     if result.comparisons:

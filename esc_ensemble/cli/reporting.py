@@ -26,7 +26,7 @@ def report(
     Args:
         source: Name or folder of a blend or a run.
         out: The file; report.html in the folder where not given.
-        clips: Clips to embed with picture and sound, wrong answers first; about 60 kB each.
+        clips: Clips to embed with picture and sound, wrong answers first; about 70 kB each, beside 5 MB.
         data: Folder with the clips; where the runs' manifests say where not given.
         no_audio: Neither look for the clips nor show them.
         runs: Folder of all runs.

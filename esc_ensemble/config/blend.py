@@ -38,7 +38,7 @@ class BlendConfig(Settings):
     shifts: tuple[float, ...] = ()
     """Which of the stored shifts count with tta, in seconds, such as [-0.1, 0.0, 0.1]; all where empty."""
     member_shifts: dict[str, tuple[float, ...]] = Field(default={})
-    """The same for single members, by the run's name: {a: [-0.1, 0.0, 0.1], b: [0.0]}."""
+    """The same for single members, {a: [-0.1, 0.0, 0.1]}; as flags --member-shifts.a=-0.1,0,0.1 with the run's name."""
     max_ms: Annotated[float, Field(ge=0.0)] = 0.0
     """Milliseconds of one CPU thread that the blend may take for a clip; 0 sets no limit."""
     max_mb: Annotated[float, Field(ge=0.0)] = 0.0

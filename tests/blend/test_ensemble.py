@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esc_ensemble.blend import output
+from esc_ensemble.blend import ensemble, output
 from esc_ensemble.blend.combine import COMBINERS
 from esc_ensemble.blend.costs import Cost
 from esc_ensemble.blend.ensemble import blend_runs
@@ -219,7 +219,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         {"class_names": ["dog", *(f"class {n}" for n in range(1, C))]},
         "do not both have: class 0, dog",
     ),
-    "missing folds": ({"folds": [2]}, "lacks fold 1,3. Finish it: esc-ens train-a --run other --fold 1,3"),
+    "missing folds": ({"folds": [2]}, "lacks fold 1,3. Finish it: esc-ens train-a --data DIR --run other --fold 1,3"),
     "clips": (
         {"clip_ids": ["new.wav", *(f"clip-{n:05d}.wav" for n in range(1, N))]},
         r"do not both have clip clip-00000\.wav, new\.wav",
@@ -387,3 +387,25 @@ def test_a_member_that_knows_a_folds_labels_is_named(tmp_path):
     found = blend_runs([*honest, leaky], CONFIG, tmp_path / "out")
     assert any("leaky is better on fold 1" in warning for warning in found.warnings)
     assert json.loads((tmp_path / "out" / "blend.json").read_text(encoding="utf-8"))["warnings"] == list(found.warnings)
+
+
+def test_a_fold_that_is_missing_in_the_middle_is_told(tmp_path):
+    run = _write(tmp_path, "a", folds=[1, 3])
+    (warning,) = blend_runs([run], CONFIG, tmp_path / "out").warnings
+    assert warning.startswith("Fold 2 is missing: its clips are in no score.")
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_search(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(ensemble, "fit_runs", lambda *_args, **_kwargs: pytest.fail("a search was made"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkError, match=r"it is a file. Choose another name with --out"):
+        blend_runs(runs, CONFIG, tmp_path / "file")
+    with pytest.raises(WorkError, match=r"Cannot write .*--submissions"):
+        blend_runs(runs, CONFIG, tmp_path / "file" / "below")
+
+
+def test_summary_names_combiner_and_cost(runs, tmp_path):
+    costs = dict.fromkeys(runs, Cost(2.0, 1.0))
+    config = CONFIG.model_copy(update={"method": "uniform", "combiner": "rank"})
+    text = blend_runs(runs, config, tmp_path / "out", costs).summary()
+    assert text.startswith("Rank mean, temperature ") and text.endswith(" 6 ms a clip with all its shifts, 3 MB.")
