@@ -137,6 +137,8 @@ def test_a_blend_says_of_new_clips_what_its_exported_module_says(mine: Made, aud
     assert done.clip_ids.tolist() == catalog.clip_ids.tolist() == ids
 
     assert done.submission == mine.blend / "submission.csv"
+    other = predict(mine.blend, audio, options=PredictOptions(name="other"))
+    assert other.submission == mine.blend / "submission-other.csv" and rows(other.submission) == rows(done.submission)
     names = [content["class_names"][label] for label in expected.argmax(axis=1)]
     assert rows(done.submission) == [["clip_id", "label"], *map(list, zip(ids, names, strict=True))]
     with np.load(mine.blend / "test.npz", allow_pickle=False) as arrays:

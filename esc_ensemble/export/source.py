@@ -57,7 +57,7 @@ def _read(folder: Path, *, tta: bool) -> dict[str, Any]:
         absent = [key for key in NEEDED if key not in blend]
         if absent or not blend["members"]:
             raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent) or 'members'}. Blend again.")
-        _check_blend(blend, path)
+        check_blend(blend, path)
         return blend
     try:
         members = align_members([read_run(folder)])
@@ -71,8 +71,12 @@ def _read(folder: Path, *, tta: bool) -> dict[str, Any]:
     return describe(fit_runs(members, BlendConfig(method="uniform", combiner="geometric", tta=tta)), folder)
 
 
-def _check_blend(blend: dict[str, Any], path: Path) -> None:
-    """Refuses a blend.json that was edited into something that cannot be computed."""
+def check_blend(blend: dict[str, Any], path: Path) -> None:
+    """Refuses a blend.json that was edited into something that cannot be computed.
+
+    Raises:
+        ModelFileError: it is damaged.
+    """
     try:
         weights = [float(member["weight"]) for member in blend["members"]]
         sound = (

@@ -16,6 +16,7 @@ from esc_ensemble.blend.members import align_members
 from esc_ensemble.blend.output import SCHEMA, describe
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.errors import LogitsError, ModelFileError, list_problems
+from esc_ensemble.export.source import check_blend
 from esc_ensemble.logits import UNREADABLE, read_run
 from esc_ensemble.metrics import METRICS
 
@@ -192,6 +193,10 @@ def _of_blend(folder: Path) -> Evidence:
         ]
     if absent:
         raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent)}. Blend again.")
+    check_blend(blend, path)
+    odd = [key for key in ("comparisons", "contributions", "warnings") if not isinstance(blend.get(key, []), list)]
+    if odd:
+        raise ModelFileError(f"{path} is damaged: {', '.join(odd)} must be a list. Blend again.")
     arrays = _read_arrays(folder / "oof.npz", len(blend["members"]), len(blend["class_names"]))
     return Evidence(
         folder=folder,

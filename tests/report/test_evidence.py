@@ -60,6 +60,8 @@ def test_the_strongest_member_is_the_one_with_models(made: Made, tmp_path: Path,
         ({"scores": []}, "lacks scores"),
         ({"members": [{"run": "a", "path": "a"}]}, "lacks weight of members"),
         ({"scores": [{"name": "chosen", "title": "", "metrics": {"top1": 1.0}}]}, "lacks top3 of the metrics"),
+        ({"combiner": "odd"}, "is damaged: members need"),
+        ({"comparisons": 5}, "comparisons must be a list"),
     ],
 )
 def test_a_damaged_blend_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
