@@ -82,7 +82,8 @@ def search_mixture(
                 study.enqueue_trial(start)
             study.optimize(loss, n_trials=config.trials)
         best = space.draw(optuna.trial.FixedTrial(study.best_params))
-    advance(max(0, config.trials - tried))
+    if tried < config.trials:
+        advance(config.trials - tried)
     return with_temperature(evidence, best)
 
 
