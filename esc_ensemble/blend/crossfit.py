@@ -35,7 +35,7 @@ class OofLogits:
     plain: tuple[int, ...]
     """For each member, which of its shifts is the clip as it is."""
     costs: tuple[Cost | None, ...] = ()
-    """What each member costs at all its shifts; needed where a limit is set."""
+    """What each member costs, heard once, where that is known; needed where a limit is set."""
 
     @property
     def n_folds(self) -> int:
