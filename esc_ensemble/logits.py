@@ -127,6 +127,11 @@ def logits_path(run_dir: Path, fold: int) -> Path:
     return run_dir / f"fold-{fold}" / FILE_NAME
 
 
+def seconds_of(shifts: np.ndarray) -> list[float]:
+    """Gives shifts as they were typed: stored as float32, six digits give back the number."""
+    return [round(float(shift), 6) for shift in shifts]
+
+
 def empty_part(n_shifts: int, n_classes: int) -> LogitsPart:
     """Gives a part without clips, for runs without a selection split."""
     return LogitsPart(

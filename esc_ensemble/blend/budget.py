@@ -150,8 +150,7 @@ def losses(evidence: Evidence, plain: Sequence[int]) -> Callable[[Choice], float
     def loss_of(choice: Choice) -> float:
         if choice not in known:
             seen = narrow(evidence, plain, choice)
-            shares = tuple(np.full(count, 1.0 / count) for count in seen.n_shifts)
-            judge = seen.judge(COMBINERS[0], shares)
+            judge = seen.judge(COMBINERS[0], seen.equal_shifts)
             weights = lbfgs(judge, BlendConfig())
             known[choice] = judge.log_loss(weights, judge.best_temperature(weights))
         return known[choice]
@@ -173,7 +172,7 @@ def widen(mixture: Mixture, evidence: Evidence, plain: Sequence[int], choice: Ch
     taken = [member for member, level in enumerate(choice) if level]
     weights = np.zeros(evidence.n_members)
     weights[taken] = mixture.weights
-    shares = [np.full(count, 1.0 / count) for count in evidence.n_shifts]
+    shares = list(evidence.equal_shifts)
     for member, own in zip(taken, mixture.shift_weights, strict=True):
         shares[member] = own if choice[member] == ALL_SHIFTS else np.eye(len(shares[member]))[plain[member]]
     by_class = mixture.class_weights

@@ -38,13 +38,6 @@ class Mixture:
     """(C,) added to the blend's scores of classes."""
 
 
-def equal_mixture(combiner: Combiner, n_shifts: Sequence[int]) -> Mixture:
-    """Gives equal weights of members with so many shifts each, and of their shifts."""
-    n_members = len(n_shifts)
-    shares = tuple(np.full(count, 1.0 / count) for count in n_shifts)
-    return Mixture(combiner, np.full(n_members, 1.0 / n_members), shares)
-
-
 def mean_over_shifts(logits: np.ndarray, shares: np.ndarray | None = None) -> np.ndarray:
     """Gives a member's weighted mean of logits over shifts: (S, N, C), (S,) -> (N, C) float32; equal where None."""
     if shares is None:

@@ -33,7 +33,7 @@ class OofLogits:
     selection_temperatures: np.ndarray
     """(M, K), fitted on each fold's selection split; NaN for members without one."""
     plain: tuple[int, ...]
-    """For each member, which of its shifts is the clip as it is."""
+    """For each member, which of its shifts is the clip as it is; the first where that does not count."""
     costs: tuple[Cost | None, ...] = ()
     """What each member costs, heard once, where that is known; needed where a limit is set."""
 

@@ -34,7 +34,7 @@ from esc_ensemble.blend.output import check_place, write_blend
 from esc_ensemble.blend.result import BlendResult, FrontPoint, ScoreRow
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.errors import LogitsError
-from esc_ensemble.logits import read_run
+from esc_ensemble.logits import read_run, seconds_of
 from esc_ensemble.metrics import (
     bootstrap_means,
     clip_losses,
@@ -271,7 +271,7 @@ def _front(oof: OofLogits, members: MemberLogits, config: BlendConfig) -> tuple[
         points.append(
             FrontPoint(
                 shifts={
-                    members.names[m]: [round(float(s), 6) for s in (shifts[m] if level == ALL_SHIFTS else [0.0])]
+                    members.names[m]: seconds_of(shifts[m] if level == ALL_SHIFTS else shifts[m][[oof.plain[m]]])
                     for m, level in enumerate(choice)
                     if level
                 },

@@ -26,12 +26,11 @@ def fit_mixture(evidence: Evidence, config: BlendConfig, advance: Advance = stay
         study: name of the Optuna study in a shared storage.
     """
     combiners = COMBINERS if config.combiner == "auto" else (config.combiner,)
-    equal = tuple(np.full(count, 1.0 / count) for count in evidence.n_shifts)
     if not len(evidence.labels):
         advance(config.trials)
-        return Mixture(combiners[0], np.full(evidence.n_members, 1.0 / evidence.n_members), equal)
+        return Mixture(combiners[0], np.full(evidence.n_members, 1.0 / evidence.n_members), evidence.equal_shifts)
     tuned = config.tta_weights == "tuned" and config.method != "uniform" and max(evidence.n_shifts) > 1
-    shares = weigh_shifts(evidence, config.l2) if tuned else equal
+    shares = weigh_shifts(evidence, config.l2) if tuned else evidence.equal_shifts
     if evidence.n_members == 1 and config.method != "logistic":
         advance(config.trials)
         return with_temperature(evidence, Mixture(combiners[0], np.ones(1), shares))

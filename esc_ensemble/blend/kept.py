@@ -16,7 +16,7 @@ import numpy as np
 
 from esc_ensemble.blend.apply import counting_members
 from esc_ensemble.errors import LogitsError
-from esc_ensemble.logits import FoldLogits, read_logits
+from esc_ensemble.logits import FoldLogits, read_logits, seconds_of
 
 MAX_NAMED = 3
 
@@ -118,7 +118,7 @@ def _misfit(place: Place, kept: FoldLogits, clips: NewClips, *, allow_fewer: boo
 
 def absent_shifts(place: Place, kept: FoldLogits) -> tuple[float, ...]:
     """Gives the shifts in seconds that count in the blend and are not among those kept."""
-    return tuple(shift for shift in place.member["shifts"] if round(float(shift), 6) not in _seconds(kept))
+    return tuple(shift for shift in place.member["shifts"] if round(float(shift), 6) not in seconds_of(kept.shifts))
 
 
 def pick_logits(kept: FoldLogits, shifts: Sequence[float], clip_ids: np.ndarray) -> np.ndarray:
@@ -131,14 +131,9 @@ def pick_logits(kept: FoldLogits, shifts: Sequence[float], clip_ids: np.ndarray)
     """
     row_of = {str(clip_id): row for row, clip_id in enumerate(kept.test.clip_ids)}
     rows = [row_of[str(clip_id)] for clip_id in clip_ids]
-    seconds = _seconds(kept)
+    seconds = seconds_of(kept.shifts)
     places = [seconds.index(round(float(shift), 6)) for shift in shifts]
     return np.asarray(kept.test.logits[np.ix_(places, rows)])
-
-
-def _seconds(kept: FoldLogits) -> list[float]:
-    """Stored as float32; six digits give back the number that was typed, as in blend.json."""
-    return [round(float(shift), 6) for shift in kept.shifts]
 
 
 def _named(values: Sequence[str] | np.ndarray) -> str:

@@ -35,6 +35,11 @@ class Evidence:
         """Each member's number of shifts S."""
         return tuple(len(values) for values in self.logits)
 
+    @property
+    def equal_shifts(self) -> tuple[np.ndarray, ...]:
+        """M arrays (S,): equal weights of each member's shifts."""
+        return tuple(np.full(count, 1.0 / count) for count in self.n_shifts)
+
     def weighed(self, combiner: Combiner, shift_weights: Sequence[np.ndarray]) -> np.ndarray:
         """Gives the evidence with shifts weighed so, classes before clips: (M, C, N) float32.
 

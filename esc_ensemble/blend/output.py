@@ -15,6 +15,7 @@ from esc_ensemble.blend.plot import draw_front
 from esc_ensemble.blend.result import BlendResult, FrontPoint, ScoreRow
 from esc_ensemble.errors import WorkError
 from esc_ensemble.files import atomic_path, write_json
+from esc_ensemble.logits import seconds_of
 from esc_ensemble.settings import identity
 
 SCHEMA = 2
@@ -134,18 +135,13 @@ def _member_entry(result: BlendResult, member: int, out_dir: Path) -> dict[str, 
         "temperature_from": "selection" if result.from_selection[member] else "cross-fit",
         "weight": float(mixture.weights[member]),
         "class_weights": None if by_class is None else by_class[member].tolist(),
-        "shifts": _seconds(result.shifts[member][heard]),
+        "shifts": seconds_of(result.shifts[member][heard]),
         "shift_weights": mixture.shift_weights[member][heard].tolist(),
         "shift_mode": run.shift_mode,
-        "stored_shifts": _seconds(run.shifts),
+        "stored_shifts": seconds_of(run.shifts),
         # Of all its shifts and fold models, so that a sum over members is the blend's.
         "cost": None if cost is None else {"ms": cost.ms * int(heard.sum()), "megabytes": cost.megabytes},
     }
-
-
-def _seconds(shifts: np.ndarray) -> list[float]:
-    """Stored as float32; six digits give back the number that was typed."""
-    return [round(float(shift), 6) for shift in shifts]
 
 
 def _comparison_entry(result: BlendResult, name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from esc_ensemble.blend.combine import COMBINERS
 from esc_ensemble.blend.ensemble import fit_runs
 from esc_ensemble.blend.members import align_members
 from esc_ensemble.blend.output import SCHEMA, describe
+from esc_ensemble.blend.result import BlendResult
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.errors import DataError, LogitsError, ModelFileError, list_problems
 from esc_ensemble.infer import find_audio
@@ -48,17 +49,21 @@ def read_source(folder: Path, *, tta: bool = False, needs_models: bool = True) -
 def _read(folder: Path, *, tta: bool) -> dict[str, Any]:
     path = folder / "blend.json"
     if path.exists():
-        try:
-            blend = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise ModelFileError(f"{path} cannot be read: {error}. Blend again.") from error
-        if not isinstance(blend, dict) or blend.get("schema") != SCHEMA:
-            raise ModelFileError(f"{path} was written by another version. Blend again with this one.")
-        absent = [key for key in NEEDED if key not in blend]
-        if absent or not blend["members"]:
-            raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent) or 'members'}. Blend again.")
-        check_blend(blend, path)
-        return blend
+        return read_blend(path)
+    return describe(fit_run(folder, tta=tta), folder)
+
+
+def fit_run(folder: Path, *, tta: bool = False) -> BlendResult:
+    """Calibrates and scores a single run as a blend of one.
+
+    Args:
+        folder: the run's.
+        tta: whether its time shifts count.
+
+    Raises:
+        ModelFileError: the folder is no run.
+        LogitsError: the run has no usable logits.
+    """
     try:
         members = align_members([read_run(folder)])
     except LogitsError as error:
@@ -68,15 +73,34 @@ def _read(folder: Path, *, tta: bool) -> dict[str, Any]:
             f"{folder} is neither a blend (blend.json) nor a run (fold-*/logits.npz). "
             "Name one from submissions/ or runs/."
         ) from error
-    return describe(fit_runs(members, BlendConfig(method="uniform", combiner="geometric", tta=tta)), folder)
+    return fit_runs(members, BlendConfig(method="uniform", combiner="geometric", tta=tta))
 
 
-def check_blend(blend: dict[str, Any], path: Path) -> None:
-    """Refuses a blend.json that was edited into something that cannot be computed.
+def read_blend(path: Path) -> dict[str, Any]:
+    """Reads and checks a blend.json.
 
     Raises:
-        ModelFileError: it is damaged.
+        ModelFileError: it cannot be read, is of another version, or damaged.
     """
+    try:
+        blend = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelFileError(f"{path} cannot be read: {error}. Blend again.") from error
+    found = blend.get("schema") if isinstance(blend, dict) else None
+    if found != SCHEMA:
+        raise ModelFileError(
+            f"{path} was written by another version (it has schema {found}, this one reads {SCHEMA}). Blend again: "
+            f"esc-ens blend RUN ... --out {path.parent.name}"
+        )
+    absent = [key for key in NEEDED if key not in blend]
+    if absent or not blend["members"]:
+        raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent) or 'members'}. Blend again.")
+    _check_blend(blend, path)
+    return blend
+
+
+def _check_blend(blend: dict[str, Any], path: Path) -> None:
+    """Refuses a blend.json that was edited into something that cannot be computed."""
     try:
         weights = [float(member["weight"]) for member in blend["members"]]
         sound = (

@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from esc_ensemble.blend.ensemble import fit_runs
-from esc_ensemble.blend.members import align_members
-from esc_ensemble.blend.output import SCHEMA, describe
-from esc_ensemble.config import BlendConfig
+from esc_ensemble.blend.output import describe
 from esc_ensemble.errors import LogitsError, ModelFileError, list_problems
-from esc_ensemble.export.source import check_blend
-from esc_ensemble.logits import UNREADABLE, read_run
+from esc_ensemble.export.source import fit_run, read_blend
+from esc_ensemble.logits import UNREADABLE
 from esc_ensemble.metrics import METRICS
 
-NEEDED = ("name", "members", "class_names", "scores", "reason")
+NEEDED = ("class_names", "scores", "reason")
+"""What a report shows of a blend, beside what an export needs."""
 NEEDED_OF_MEMBER = ("run", "path", "weight")
 NEEDED_OF_SCORE = ("name", "title", "metrics")
 ARRAYS = ("clip_ids", "labels", "folds", "sources", "probabilities", "member_probabilities")
@@ -141,16 +139,8 @@ def load(path: str | Path) -> Evidence:
     folder = Path(path).expanduser()
     if (folder / "blend.json").exists():
         return _of_blend(folder)
-    try:
-        members = align_members([read_run(folder)])
-    except LogitsError as error:
-        if folder.is_dir() and any(folder.glob("fold-*")):
-            raise
-        raise ModelFileError(
-            f"{folder} is neither a blend (blend.json) nor a run (fold-*/logits.npz). "
-            "Name one from submissions/ or runs/."
-        ) from error
-    result = fit_runs(members, BlendConfig(method="uniform", combiner="geometric"))
+    result = fit_run(folder)
+    members = result.members
     blend = {**DEFAULTS, **describe(result, folder)}
     return Evidence(
         folder=folder,
@@ -168,16 +158,7 @@ def load(path: str | Path) -> Evidence:
 
 def _of_blend(folder: Path) -> Evidence:
     path = folder / "blend.json"
-    try:
-        blend = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelFileError(f"{path} cannot be read: {error}. Blend again.") from error
-    if not isinstance(blend, dict) or blend.get("schema") != SCHEMA:
-        found = blend.get("schema") if isinstance(blend, dict) else None
-        raise ModelFileError(
-            f"{path} has schema {found}, this version reads {SCHEMA}. Blend again: esc-ens blend RUN ... "
-            f"--out {folder.name}"
-        )
+    blend = read_blend(path)
     absent = [key for key in NEEDED if not blend.get(key)]
     if not absent:
         absent = [
@@ -193,7 +174,6 @@ def _of_blend(folder: Path) -> Evidence:
         ]
     if absent:
         raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent)}. Blend again.")
-    check_blend(blend, path)
     odd = [key for key in ("comparisons", "contributions", "warnings") if not isinstance(blend.get(key, []), list)]
     if odd:
         raise ModelFileError(f"{path} is damaged: {', '.join(odd)} must be a list. Blend again.")

@@ -14,7 +14,6 @@ from esc_ensemble.blend.combine import (
     Mixture,
     blend_probabilities,
     combine,
-    equal_mixture,
     evidence,
     log_probabilities,
     mean_over_shifts,
@@ -93,12 +92,6 @@ def test_the_whole_line_written_out_with_scipy(seed, combiner, temperature):
     wanted = scipy.special.softmax(scores / temperature, axis=1)
     found = blend_probabilities(logits, own.tolist(), Mixture(combiner, weights, shares, temperature))
     np.testing.assert_allclose(found, wanted, atol=2e-5)
-
-
-def test_equal_mixture_is_a_plain_mean():
-    found = equal_mixture("geometric", [5, 1])
-    assert found.weights.tolist() == [0.5, 0.5] and found.temperature == 1.0
-    assert [shares.tolist() for shares in found.shift_weights] == [[0.2] * 5, [1.0]]
 
 
 def test_a_temperature_for_each_clip():

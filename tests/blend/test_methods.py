@@ -37,10 +37,6 @@ def with_member(seen: Evidence, logits: np.ndarray) -> Evidence:
     return Evidence([*seen.logits, logits], np.ones((seen.n_members + 1, N)), seen.labels)
 
 
-def equal(seen: Evidence) -> tuple[np.ndarray, ...]:
-    return tuple(np.full(count, 1.0 / count) for count in seen.n_shifts)
-
-
 def loss_of(seen: Evidence, found: Mixture) -> float:
     return log_loss(blend_probabilities(seen.logits, list(seen.temperatures), found), seen.labels)
 
@@ -53,9 +49,9 @@ def config(**more: Any) -> BlendConfig:
 def test_fast_losses_equal_scikit_learns(combiner):
     seen = pool(1, 2, 3)
     weights, temperature = np.array([0.2, 0.3, 0.5]), 0.7
-    judge = seen.judge(combiner, equal(seen))
+    judge = seen.judge(combiner, seen.equal_shifts)
     said = evidence(np.stack([values[0] for values in seen.logits]).astype(np.float64), 1.0, combiner)
-    probabilities = combine(said, Mixture(combiner, weights, equal(seen), temperature))
+    probabilities = combine(said, Mixture(combiner, weights, seen.equal_shifts, temperature))
     assert judge.log_loss(weights, temperature) == pytest.approx(
         sklearn.metrics.log_loss(LABELS, probabilities, labels=range(C)), rel=1e-5
     )
@@ -66,7 +62,7 @@ def test_fast_losses_equal_scikit_learns(combiner):
 @pytest.mark.parametrize("combiner", COMBINERS)
 def test_slopes_equal_finite_differences(combiner):
     seen = pool(1, 2, 3)
-    judge = seen.judge(combiner, equal(seen))
+    judge = seen.judge(combiner, seen.equal_shifts)
     judge.table = judge.table.astype(np.float64)
     values = np.array([0.5, 0.9, 0.3, 0.8])
     _, by_amounts, by_inverse = judge.log_loss_and_slope(values[:3], values[3])
@@ -77,7 +73,7 @@ def test_slopes_equal_finite_differences(combiner):
 @pytest.mark.parametrize("combiner", COMBINERS)
 def test_lbfgs_finds_what_scipys_slsqp_finds(combiner):
     seen = pool(1, 2, 2, 0.2)
-    judge = seen.judge(combiner, equal(seen))
+    judge = seen.judge(combiner, seen.equal_shifts)
 
     def loss(values: np.ndarray) -> float:
         return judge.log_loss(np.asarray(values[:4]), float(np.exp(values[4])))
@@ -138,7 +134,7 @@ def test_a_member_that_says_the_same_of_all_clips_gets_nothing(method):
 
 def test_greedy_counts_are_whole_choices():
     seen = pool(2, 1, 0.5)
-    weights = greedy(seen.judge("arithmetic", equal(seen)), config())
+    weights = greedy(seen.judge("arithmetic", seen.equal_shifts), config())
     shares = weights / weights[weights > 0].min()
     np.testing.assert_allclose(shares, shares.round(), atol=0.51)  # parts of one whole number
     assert weights[0] > weights[1] >= weights[2]
@@ -146,7 +142,7 @@ def test_greedy_counts_are_whole_choices():
 
 def test_nelder_mead_comes_near_lbfgs():
     seen = pool(1, 2, 2, 0.2)
-    judge = seen.judge("geometric", equal(seen))
+    judge = seen.judge("geometric", seen.equal_shifts)
     found = [find(judge, config(trials=400)) for find in (nelder_mead, lbfgs)]
     losses = [judge.log_loss(weights, judge.best_temperature(weights)) for weights in found]
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
@@ -158,11 +154,11 @@ def test_logistic_shrinks_to_equal_weights_and_weighs_classes_without_penalty():
     seen = 3.0 * np.eye(C)[LABELS] + rng.standard_normal((2, N, C))
     seen[0, LABELS < 2] = rng.standard_normal((int((LABELS < 2).sum()), C))
     members = Evidence([m[None].astype(np.float32) for m in seen], np.ones((2, N)), LABELS)
-    strong = fit_logistic(members, equal(members), l2=1e6)
+    strong = fit_logistic(members, members.equal_shifts, l2=1e6)
     assert strong.class_weights is not None and strong.bias is not None
     np.testing.assert_allclose(strong.class_weights, strong.class_weights.mean(), rtol=1e-2)
     np.testing.assert_allclose(strong.bias, 0.0, atol=1e-2)
-    free = fit_logistic(members, equal(members), l2=1.0)
+    free = fit_logistic(members, members.equal_shifts, l2=1.0)
     assert free.class_weights is not None
     assert (free.class_weights[0, :2] < free.class_weights[1, :2]).all()
     best_of_members = fit_mixture(members, config(method="lbfgs", combiner="geometric"))

@@ -58,7 +58,7 @@ def test_the_strongest_member_is_the_one_with_models(made: Made, tmp_path: Path,
     [
         ({"schema": 1}, "has schema 1"),
         ({"scores": []}, "lacks scores"),
-        ({"members": [{"run": "a", "path": "a"}]}, "lacks weight of members"),
+        ({"members": [{"run": "a", "path": "a"}]}, "is damaged: members need a path"),
         ({"scores": [{"name": "chosen", "title": "", "metrics": {"top1": 1.0}}]}, "lacks top3 of the metrics"),
         ({"combiner": "odd"}, "is damaged: members need"),
         ({"comparisons": 5}, "comparisons must be a list"),

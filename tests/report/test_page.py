@@ -168,7 +168,7 @@ def test_unlabelled_clips_are_counted_apart(tmp_path: Path) -> None:
 def test_parts_that_blend_json_lacks_are_done_without(tmp_path: Path) -> None:
     folder = write_made_up(tmp_path / "mix", **made_up())
     content = json.loads((folder / "blend.json").read_text())
-    for key in ("comparisons", "contributions", "error_correlation", "front", "fold_weights", "warnings", "tta"):
+    for key in ("comparisons", "contributions", "error_correlation", "front", "fold_weights", "warnings"):
         del content[key]
     for row in content["scores"]:
         for key in ("uncalibrated", "over_folds", "top1_interval", "by_fold"):
