@@ -20,6 +20,7 @@ from esc_ensemble.progress import say
 from esc_ensemble.settings import explain
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
+READER_GONE = 141  # and for a pipe that nobody reads
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,35 +37,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character loses no result
     try:
         app(tokens, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        say("Stopped. What was finished is kept; the same command goes on from there.")
+        say("Stopped. No file is left half written; the same command goes on from what is finished.")
         return INTERRUPTED
-    except cyclopts.CycloptsError as error:
-        return _fail(_usage_message(error), 2, debug)
-    except EscError as error:
-        return _fail(str(error), error.exit_code, debug)
-    except PermissionError as error:
-        return _fail(f"{error.filename or 'A file'} cannot be opened: permission denied.", 2, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows all
-        return _fail(
-            f"Unexpected {type(error).__name__}: {error}\nThis is a fault in esc-ens; --debug shows where.",
-            1,
-            debug,
-        )
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return READER_GONE
+        if debug:
+            traceback.print_exc()
+        message, code = _explain(error)
+        say(f"esc-ens: {message}")
+        return code
     return 0
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads stdout any more, as after `| head`; if so, leaving will not fail on it again."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Gives what is said of a failure, and the exit code."""
+    if isinstance(error, cyclopts.CycloptsError):
+        return _usage_message(error), 2
+    if isinstance(error, EscError):
+        return str(error), error.exit_code
+    if isinstance(error, PermissionError):
+        return f"{error.filename or 'A file'} cannot be opened: permission denied.", 2
+    return f"Unexpected {type(error).__name__}: {error}\nThis is a fault in esc-ens; --debug shows where.", 1
 
 
 def _interrupt_once(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the shape of a signal handler
     """Stops the command; Ctrl-C again and again does not get into the way of tidying up."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-def _fail(message: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    say(f"esc-ens: {message}")
-    return code
 
 
 def _usage_message(error: cyclopts.CycloptsError) -> str:

@@ -72,8 +72,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, advice: str = "or choose another name (--run, --out)") -> Iterator[None]:
     """Holds `folder` for this process; the lock goes when the process does, however it ends.
+
+    Args:
+        folder: what is written to; made where it is not there.
+        advice: what else one can do than wait.
 
     Raises:
         WorkError: another process holds it.
@@ -86,9 +90,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise WorkError(
-            f"Another process is writing to {folder}. Wait for it to end, or choose another name (--run, --out)."
-        ) from error
+        raise WorkError(f"Another process is writing to {folder}. Wait for it to end, {advice}.") from error
     except OSError as error:
         raise DiskError(f"Cannot write {folder}: {error.strerror}. Choose a folder you can write to.") from error
     try:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -527,7 +529,7 @@ def test_ctrl_c_gives_130_and_one_message(
     assert main([str(argument) for argument in train(synthetic_dir, tiny)]) == 130
     captured = capsys.readouterr()
     assert captured.err.strip().splitlines() == [
-        "Stopped. What was finished is kept; the same command goes on from there."
+        "Stopped. No file is left half written; the same command goes on from what is finished."
     ]
     assert captured.out == ""
 
@@ -536,3 +538,12 @@ def test_yaml_written_by_the_program_is_read_by_it(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(to_yaml(TrainAConfig(), comments=True))
     assert TrainAConfig.model_validate(read_yaml(path)) == TrainAConfig()
+
+
+def test_a_reader_that_has_enough_is_no_failure() -> None:
+    command = [sys.executable, "-m", "esc_ensemble", "config", "train-a"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()  # before the command has said anything
+        assert process.stderr.read() == b""
+        assert process.wait() == 141

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from esc_ensemble.blend.objective import Evidence
 from esc_ensemble.blend.output import check_place, write_blend
 from esc_ensemble.blend.result import BlendResult, FrontPoint, ScoreRow
 from esc_ensemble.config import BlendConfig
+from esc_ensemble.config.blend import TRYING
 from esc_ensemble.errors import LogitsError
 from esc_ensemble.logits import read_run, seconds_of
 from esc_ensemble.metrics import (
@@ -44,7 +46,7 @@ from esc_ensemble.metrics import (
     softmax,
     top1_interval,
 )
-from esc_ensemble.progress import progress
+from esc_ensemble.progress import Advance, progress, stay_silent
 from esc_ensemble.significance import compare_predictions
 
 IN_SAMPLE = "tuned_in_sample"
@@ -92,7 +94,7 @@ def fit_runs(
     costs = costs or (None,) * len(members.names)
     oof = oof_logits(members, config, costs)
     equal = config.model_copy(update={"method": "uniform", "storage": ""})
-    with progress("Blend weights", config.trials * (oof.n_folds + 1), unit="trials") as advance:
+    with _progress(config, oof.n_folds + 1) as advance:
         tuned_fit = fit_blend(oof, config, advance=advance, study=f"{study}-all")
         tuned = cross_fit(oof, config, advance, study)
     uniform = cross_fit(oof, equal)
@@ -115,7 +117,7 @@ def fit_runs(
         log_probs=log_probs,
         keep_tuned=keep_tuned,
     )
-    against = {"uniform": uniform.probabilities} if keep_tuned and len(members.names) > 1 else {}
+    against = {"uniform": uniform.probabilities} if keep_tuned and config.method != "uniform" else {}
     against |= {f"member:{name}": np.exp(own) for name, own in zip(members.names, log_probs, strict=True)}
     return BlendResult(
         members=members,
@@ -189,6 +191,13 @@ def decide(
     return False, f"Equal weights: tuning does not beat them by more than its noise ({numbers})."
 
 
+def _progress(config: BlendConfig, n_fits: int) -> AbstractContextManager[Advance]:
+    """Shows the trials of methods that try; the others are done in a moment."""
+    if config.method not in TRYING:
+        return nullcontext(stay_silent)
+    return progress("Blend weights", config.trials * n_fits, unit="trials")
+
+
 def _losses(probabilities: np.ndarray, labels: np.ndarray, config: BlendConfig) -> np.ndarray:
     if config.objective == "error":
         return np.asarray(probabilities.argmax(axis=1) != labels, dtype=np.float64)
@@ -207,17 +216,17 @@ def _score_table(
     keep_tuned: bool,
 ) -> tuple[ScoreRow, ...]:
     chosen = tuned if keep_tuned else uniform
-    rows = [
-        ("tuned_cross_fitted", "Tuned weights, cross-fitted", tuned.probabilities, tuned.before),
-        ("chosen", "Chosen weights, cross-fitted", chosen.probabilities, chosen.before),
-        ("uniform", "Equal weights", uniform.probabilities, uniform.before),
-    ]
+    tunes = config.method != "uniform"
+    rows = [("chosen", f"{'Chosen' if tunes else 'Equal'} weights, cross-fitted", chosen.probabilities, chosen.before)]
+    if tunes:
+        rows.insert(0, ("tuned_cross_fitted", "Tuned weights, cross-fitted", tuned.probabilities, tuned.before))
+        rows.append(("uniform", "Equal weights", uniform.probabilities, uniform.before))
     if config.tta:
         off = {"method": "uniform", "storage": "", "tta": False, "shifts": (), "member_shifts": {}}
         without = config.model_copy(update=off)
         plain = cross_fit(oof_logits(members, without, oof.costs), without)
         rows.append(("uniform_no_tta", "Equal weights, without TTA", plain.probabilities, plain.before))
-    rows.append((IN_SAMPLE, "Tuned weights, in-sample (too good)", in_sample, in_sample))
+    rows.append((IN_SAMPLE, f"{'Tuned' if tunes else 'Equal'} weights, in-sample (too good)", in_sample, in_sample))
     rows += [
         (f"member:{name}", name, np.exp(own), softmax(raw))
         for name, own, raw in zip(members.names, log_probs, oof.means, strict=True)

@@ -19,7 +19,10 @@ class ScoreRow:
     """One line of the table of scores."""
 
     name: str
-    """`tuned_cross_fitted`, `chosen`, `uniform`, `uniform_no_tta`, `tuned_in_sample` or `member:RUN`."""
+    """`tuned_cross_fitted`, `chosen`, `uniform`, `uniform_no_tta`, `tuned_in_sample` or `member:RUN`.
+
+    Method `uniform` has neither the first nor the third: its `chosen` is all three.
+    """
     title: str
     """The same in words."""
     cross_fitted: bool
@@ -77,7 +80,7 @@ class BlendResult:
     warnings: tuple[str, ...]
     """What looks wrong, a sentence or two each."""
     scores: tuple[ScoreRow, ...]
-    """The table, the cross-fitted score first."""
+    """The table, cross-fitted scores first."""
     comparisons: dict[str, Comparison]
     """The chosen blend against equal weights and each member, by the names of their rows in `scores`."""
     contributions: tuple[Contribution, ...]
@@ -171,7 +174,9 @@ class BlendResult:
                 [
                     name,
                     f"{self.weights[member]:.3f}",
-                    f"{self.fold_weights[:, member].min():.3f} to {self.fold_weights[:, member].max():.3f}",
+                    f"{self.fold_weights[:, member].min():.3f} to {self.fold_weights[:, member].max():.3f}"
+                    if self.config.method != "uniform"
+                    else "",
                     f"{self.temperatures[member].mean():.3f}",
                     "selection split" if self.from_selection[member] else "cross-fitted",
                     f"{-lost[name].log_loss:+.4f} ({-lost[name].log_loss_interval[1]:+.4f} to "

@@ -151,7 +151,8 @@ def predict(
         as_json: Print the result as JSON on stdout.
     """
     from esc_ensemble.export.source import read_source  # noqa: PLC0415
-    from esc_ensemble.testset import PredictOptions, predict_test  # noqa: PLC0415
+    from esc_ensemble.testset.options import PredictOptions  # noqa: PLC0415
+    from esc_ensemble.testset.predict import predict_test  # noqa: PLC0415
 
     folder = find_folder(source, submissions, runs)
     result = predict_test(

@@ -16,6 +16,8 @@ Objective = Literal["log_loss", "error"]
 
 SMOOTH: tuple[Method, ...] = ("lbfgs", "logistic")
 """Methods that follow the slope of the log loss; the error has none."""
+TRYING: tuple[Method, ...] = ("optuna", "nelder-mead")
+"""Methods that try as many sets of weights as `trials` says."""
 
 
 class BlendConfig(Settings):

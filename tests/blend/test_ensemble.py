@@ -143,6 +143,24 @@ def test_one_run_is_a_blend(tmp_path):
     assert scores["tuned_cross_fitted"] == scores["uniform"] == pytest.approx(scores["member:only"], rel=1e-5)
 
 
+def test_equal_weights_as_asked_for_are_told_once(runs, tmp_path):
+    asked = CONFIG.model_copy(update={"method": "uniform"})
+    result = blend_runs(runs, asked, tmp_path / "out")
+    tuned = {row.name: row for row in blend_runs(runs, CONFIG, tmp_path / "tuned").scores}
+    by_name = {row.name: row for row in result.scores}
+    assert list(by_name) == ["chosen", "tuned_in_sample", "member:strong", "member:middle", "member:weak"]
+    assert by_name["chosen"].metrics == tuned["uniform"].metrics
+    assert not [row.title for row in result.scores if "Tuned" in row.title or "Chosen" in row.title]
+    assert list(result.comparisons) == ["member:strong", "member:middle", "member:weak"]
+    assert "tuned in each fold" not in result.member_table()[0]
+
+
+@pytest.mark.parametrize(("method", "tries"), [("optuna", True), ("nelder-mead", True), ("lbfgs", False)])
+def test_trials_are_shown_where_there_are_some(runs, tmp_path, capsys, method, tries):
+    blend_runs(runs, CONFIG.model_copy(update={"method": method}), tmp_path / "out")
+    assert ("trials" in capsys.readouterr().err) == tries
+
+
 def test_one_fold_cannot_be_cross_fitted(tmp_path):
     runs = [_write(tmp_path, name, seed=seed, folds=[2]) for seed, name in enumerate("ab")]
     result = blend_runs(runs, CONFIG, tmp_path / "out")

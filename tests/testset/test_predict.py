@@ -18,7 +18,6 @@ import pytest
 import soundfile
 import torch
 
-from esc_ensemble import testset
 from esc_ensemble.__main__ import main
 from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.config import BlendConfig
@@ -30,7 +29,9 @@ from esc_ensemble.export.source import read_source
 from esc_ensemble.logits import FoldLogits, LogitsPart, empty_part, read_logits, read_run, write_logits
 from esc_ensemble.models.checkpoint import load_checkpoint
 from esc_ensemble.predict import predict_logits
-from esc_ensemble.testset import Predicted, PredictOptions, predict_test
+from esc_ensemble.testset import logits as test_logits
+from esc_ensemble.testset.options import PredictOptions, choose_device
+from esc_ensemble.testset.predict import Predicted, predict_test
 from esc_ensemble.training.crossval import RunOptions, train_run
 from tests.conftest import Made
 from tests.tiny import tiny_config
@@ -113,8 +114,8 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, tuple[float, ...]
         calls[-1] = (calls[-1][0], tuple(shifts))
         return listen(model, read, index, shifts, **how)
 
-    monkeypatch.setattr(testset, "load_checkpoint", loads)
-    monkeypatch.setattr(testset, "predict_logits", listens)
+    monkeypatch.setattr(test_logits, "load_checkpoint", loads)
+    monkeypatch.setattr(test_logits, "predict_logits", listens)
     return calls
 
 
@@ -231,7 +232,7 @@ def test_a_start_that_failed_goes_on_to_the_same_bytes(
 
     heard.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(testset, "write_logits", fails_at_the_second)
+        patch.setattr(test_logits, "write_logits", fails_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             predict(mine.blend, audio)
     assert not whole.submission.exists()
@@ -252,7 +253,7 @@ def test_another_blend_loads_no_model_and_decodes_nothing(
     first = predict(mine.blend, audio)
     weigh(mine.blend, 0.9, 0.1)
     heard.clear()
-    monkeypatch.setattr(testset, "build_cache", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(test_logits, "build_cache", lambda *_, **__: pytest.fail("decoded"))
     second = predict(mine.blend, audio)
     assert heard == []
     assert not np.allclose(first.prediction.probabilities, second.prediction.probabilities, atol=1e-6)
@@ -543,9 +544,9 @@ def test_names_that_would_hit_other_files_are_refused(mine: Made, audio: Path, n
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert testset.choose_device("auto") == torch.device("cpu")
+    assert choose_device("auto") == torch.device("cpu")
     with pytest.raises(ConfigError, match="--device"):
-        testset.choose_device("cuda")
+        choose_device("cuda")
 
 
 # --- the command

@@ -1,0 +1,1 @@
+"""A competition's unlabelled test clips through every fold model of a blend."""
