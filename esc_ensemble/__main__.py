@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 import sys
 import traceback
@@ -54,12 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _reader_is_gone() -> bool:
     """Whether nobody reads stdout any more, as after `| head`; if so, leaving will not fail on it again."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+    if not hasattr(select, "poll"):  # Windows has no such pipes
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return gone
 
 
 def _explain(error: Exception) -> tuple[str, int]:
