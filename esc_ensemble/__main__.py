@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
@@ -73,6 +74,8 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, PermissionError):
         return f"{error.filename or 'A file'} cannot be opened: permission denied.", 2
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space left to write {error.filename or 'the result'}. Free some and type the same command again.", 1
     return f"Unexpected {type(error).__name__}: {error}\nThis is a fault in esc-ens; --debug shows where.", 1
 
 

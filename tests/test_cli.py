@@ -547,3 +547,12 @@ def test_a_reader_that_has_enough_is_no_failure() -> None:
         process.stdout.close()  # before the command has said anything
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_under_the_result_is_told() -> None:
+    command = [sys.executable, "-m", "esc_ensemble", "config", "train-a"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("esc-ens: No space left to write the result.")
