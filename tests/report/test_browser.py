@@ -78,6 +78,14 @@ def test_nothing_is_asked_for_and_nothing_goes_wrong(visit: Visit, reported: Rep
     assert visit.complaints == []
 
 
+def test_a_printed_page_has_all_charts(visit: Visit) -> None:
+    n_charts = visit.page.locator(".chart").count()
+    assert visit.page.locator(".chart .main-svg").count() < n_charts  # those further down wait to be looked at
+    assert visit.page.pdf().startswith(b"%PDF")
+    assert visit.page.locator(".chart:has(.main-svg)").count() == n_charts
+    assert visit.complaints == []
+
+
 def test_the_playhead_moves_as_the_clip_plays_and_one_clip_plays_at_a_time(visit: Visit) -> None:
     heads = visit.page.locator("[data-list] .playhead")
     places = [heads.nth(n).evaluate("head => parseFloat(head.style.left)") for n in range(2)]

@@ -105,6 +105,12 @@
     element.append(make("div", { style: { height: `${height ? height[1] : 300}px` } }));
     seen.observe(element);
   }
+  window.addEventListener("beforeprint", () => {
+    for (const element of document.querySelectorAll(".chart")) {
+      seen.unobserve(element);
+      if (!drawn.has(element)) draw(element);
+    }
+  });
   let resized = 0;
   window.addEventListener("resize", () => {
     clearTimeout(resized);
