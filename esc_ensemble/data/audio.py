@@ -72,11 +72,16 @@ def trim_silence(waveform: Waveform, sample_rate: int, trim_db: float) -> Wavefo
     peak = float(levels.max(initial=0.0))
     if trim_db <= 0.0 or peak == 0.0:
         return waveform
-    frame = max(1, round(sample_rate * TRIM_FRAME_SECONDS))
+    frame = trim_frame(sample_rate)
     loud = np.flatnonzero(levels >= peak * 10.0 ** (-trim_db / 20.0))
     start = int(loud[0]) // frame * frame
     stop = (int(loud[-1]) // frame + 1) * frame
     return waveform[start:stop]
+
+
+def trim_frame(sample_rate: int) -> int:
+    """Gives the number of samples of the frames in which silence is cut."""
+    return max(1, round(sample_rate * TRIM_FRAME_SECONDS))
 
 
 def fit_to_length(waveform: Waveform, n_samples: int, mode: Literal["tile", "pad"]) -> Waveform:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from esc_ensemble.config import FrontendConfig
 from esc_ensemble.errors import ConfigError
+from esc_ensemble.features.split_dft import SplitDft
 
 POWER_FLOOR = 1e-10
 
@@ -17,8 +17,8 @@ class MelPower(nn.Module):
     """Waveform (B, T) to mel power (B, F, L), equal to librosa's `melspectrogram(center=False)`.
 
     Where the window is shorter than the DFT, the zeros around it are left out: a delay turns phases, which
-    the power does not see. In an exported graph the windowed DFT is a convolution with fixed cosines and sines,
-    which every exporter and runtime knows; elsewhere it is an FFT, equal to rounding and three times as fast.
+    the power does not see. ONNX graphs take the DFT by two products with small matrices (`SplitDft`), which every
+    runtime knows and is quick at; elsewhere it is an FFT, equal to rounding.
 
     Frames: L = 1 + (T - n_fft) // hop.
 
@@ -27,8 +27,8 @@ class MelPower(nn.Module):
     """
 
     hann: Tensor
-    dft: Tensor
     filters: Tensor
+    split_filters: Tensor
 
     def __init__(self, config: FrontendConfig, sample_rate: int) -> None:
         super().__init__()
@@ -41,30 +41,33 @@ class MelPower(nn.Module):
                 f"No bin of frontend.n_fft {config.n_fft} lies between f_min {config.f_min} and "
                 f"f_max {config.f_max} Hz. Use a longer n_fft or a wider range."
             )
-        used = int(np.flatnonzero(filters.any(axis=0)).max()) + 1  # bins above the highest band are not computed
-        hann = _hann_window(config.window).astype(np.float32)
-        self.register_buffer("hann", torch.from_numpy(hann), persistent=False)
-        self.register_buffer("dft", torch.from_numpy(_dft_kernel(config, used)), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(filters[:, :used]), persistent=False)
+        hann = _hann_window(config.window)
+        self.split_dft = SplitDft(np.pad(hann, (self.margin_left, self.margin_right)), config.hop)
+        self.register_buffer("hann", torch.from_numpy(hann.astype(np.float32)), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        self.register_buffer("split_filters", torch.from_numpy(self.split_dft.spread(filters)), persistent=False)
+
+    @property
+    def spectrum_key(self) -> tuple[int, int, int]:
+        """Front ends of one sampling rate that agree in this have the same `spectrum`."""
+        return self.n_fft, self.window, self.hop
 
     def forward(self, waveform: Tensor) -> Tensor:
-        # A negative pad and no slice: with a dynamic T the exporter cannot tell how long a slice is.
-        inner = F.pad(waveform, (-self.margin_left, -self.margin_right))  # (B, T) -> (B, T')
-        exporting = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore
-        power = self._power_by_convolution(inner) if exporting else self._power_by_fft(inner)
-        return (power @ self.filters.T).mT  # (B, L, bins) @ (bins, F) -> (B, L, F) -> (B, F, L)
+        return self.bands(self.spectrum(waveform))
 
-    def _power_by_convolution(self, inner: Tensor) -> Tensor:
-        """(B, T') -> (B, L, bins)."""
-        real, imaginary = F.conv1d(inner[:, None], self.dft, stride=self.hop).chunk(2, dim=1)  # (B, bins, L) each
-        return (real.square() + imaginary.square()).mT
-
-    def _power_by_fft(self, inner: Tensor) -> Tensor:
-        """(B, T') -> (B, L, bins)."""
+    def spectrum(self, waveform: Tensor) -> Tensor:
+        """Gives the power of each frame's bins, (B, T) -> (B, L, bins); ONNX graphs have an order of bins of their own."""
+        if torch.onnx.is_in_onnx_export():
+            return self.split_dft(waveform)
+        inner = waveform[:, self.margin_left : waveform.shape[1] - self.margin_right]
         frames = inner.unfold(1, self.window, self.hop) * self.hann  # (B, T') -> (B, L, window)
         spectrum = torch.fft.rfft(frames, n=self.n_fft)
-        power = spectrum.real.square() + spectrum.imag.square()
-        return power[:, :, : self.filters.shape[1]]
+        return spectrum.real.square() + spectrum.imag.square()
+
+    def bands(self, spectrum: Tensor) -> Tensor:
+        """Adds up the bins of each band: (B, L, bins) @ (bins, F) -> (B, L, F) -> (B, F, L)."""
+        filters = self.split_filters if torch.onnx.is_in_onnx_export() else self.filters
+        return (spectrum @ filters.T).mT
 
 
 def power_to_db(power: Tensor, top_db: float) -> Tensor:
@@ -107,13 +110,6 @@ def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
     if scale == "htk":
         return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
     return np.where(mel < _BREAK_MEL, mel * _LINEAR_HZ_PER_MEL, _BREAK_HZ * np.exp(_LOG_STEP * (mel - _BREAK_MEL)))
-
-
-def _dft_kernel(config: FrontendConfig, n_bins: int) -> np.ndarray:
-    """Windowed cosines, then sines: (2 n_bins, 1, window) float32; computed in float64."""
-    hann = _hann_window(config.window)
-    angle = 2.0 * np.pi / config.n_fft * np.arange(n_bins)[:, None] * np.arange(config.window)[None, :]
-    return np.concatenate([hann * np.cos(angle), hann * np.sin(angle)])[:, None, :].astype(np.float32)
 
 
 def _hann_window(length: int) -> np.ndarray:

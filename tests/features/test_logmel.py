@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import librosa
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from librosa.filters import mel as librosa_filters
@@ -70,11 +74,17 @@ def test_log_mel_is_librosas_in_decibel(waves: np.ndarray, config: FrontendConfi
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("config", FRONTENDS[:3])
-def test_the_convolution_of_exported_graphs_equals_the_fft(waves: np.ndarray, config: FrontendConfig) -> None:
+@pytest.mark.parametrize("config", FRONTENDS)
+def test_an_onnx_graph_gives_the_same(waves: np.ndarray, config: FrontendConfig, tmp_path: Path) -> None:
     mel, batch = MelPower(config, SAMPLE_RATE), torch.from_numpy(waves)
-    exported = torch.export.export(mel, (batch,)).module()
-    torch.testing.assert_close(exported(batch), mel(batch), rtol=1e-4, atol=1e-6 * float(mel(batch).max()))
+    path = tmp_path / "mel.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(mel, (batch,), path, input_names=["x"], dynamo=True, external_data=False, verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = torch.from_numpy(session.run(None, {"x": waves})[0])
+    torch.testing.assert_close(found, mel(batch), rtol=1e-4, atol=1e-6 * float(mel(batch).max()))
+    assert path.stat().st_size < 1_500_000  # a plain DFT of 1024 samples alone takes 4 MB
 
 
 @pytest.mark.parametrize("top_db", [20.0, 80.0])
