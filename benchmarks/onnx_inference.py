@@ -19,8 +19,9 @@ import torch
 
 from esc_ensemble.config import TrainAConfig
 from esc_ensemble.data.catalog import Catalog, load_catalog
-from esc_ensemble.export.fused import FusedBlend, load_parts
+from esc_ensemble.export.fused import FusedBlend
 from esc_ensemble.export.onnx import export_onnx
+from esc_ensemble.export.parts import load_parts
 from esc_ensemble.infer import Classifier
 from esc_ensemble.models.checkpoint import save_checkpoint
 from esc_ensemble.models.registry import ModelSpec, build_model

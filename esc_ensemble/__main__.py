@@ -1,8 +1,12 @@
-"""Where `esc-ens` and `python -m esc_ensemble` start: a command's failure becomes a message and an exit code."""
+"""Where `esc-ens` and `python -m esc_ensemble` start: a command's failure becomes a message and an exit code.
+
+Nothing is imported here that the smallest installation lacks: `infer` and `serve` have command lines of their own.
+"""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import os
 import select
@@ -12,17 +16,13 @@ import traceback
 from collections.abc import Sequence
 from types import FrameType
 
-import cyclopts
-from pydantic import ValidationError
-
-from esc_ensemble.cli import app
-from esc_ensemble.config import COMMANDS, TrainAConfig
-from esc_ensemble.errors import EscError, list_problems
+from esc_ensemble.errors import ConfigError, EscError
 from esc_ensemble.progress import say
-from esc_ensemble.settings import explain
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
 READER_GONE = 141  # and for a pipe that nobody reads
+OWN_COMMAND_LINES = {"infer": "esc_ensemble.infer.command"}
+"""Commands that need no other's packages, and the modules whose `run` does them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character loses no result
     try:
-        app(tokens, exit_on_error=False, print_error=False)
+        _run(tokens)
         sys.stdout.flush()
     except KeyboardInterrupt:
         say("Stopped. No file is left half written; the same command goes on from what is finished.")
         return INTERRUPTED
+    except SystemExit as end:  # after --help
+        return int(end.code or 0)
     except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows all
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return READER_GONE
@@ -52,6 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"esc-ens: {message}")
         return code
     return 0
+
+
+def _run(tokens: list[str]) -> None:
+    command = next(iter(tokens), "")
+    if command in OWN_COMMAND_LINES:
+        importlib.import_module(OWN_COMMAND_LINES[command]).run(tokens[1:])
+        return
+    try:
+        from esc_ensemble.cli import run  # noqa: PLC0415 - needs packages that the smallest installation lacks
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("esc_ensemble"):
+            raise
+        raise ConfigError(
+            f"This installation has the command{'s' if len(OWN_COMMAND_LINES) > 1 else ''} "
+            f"{', '.join(OWN_COMMAND_LINES)} alone ({error.name} is missing). Install the rest: "
+            'pip install "esc_ensemble[train]"'
+        ) from error
+    run(tokens)
 
 
 def _reader_is_gone() -> bool:
@@ -68,8 +88,6 @@ def _reader_is_gone() -> bool:
 
 def _explain(error: Exception) -> tuple[str, int]:
     """Gives what is said of a failure, and the exit code."""
-    if isinstance(error, cyclopts.CycloptsError):
-        return _usage_message(error), 2
     if isinstance(error, EscError):
         return str(error), error.exit_code
     if isinstance(error, PermissionError):
@@ -83,15 +101,6 @@ def _interrupt_once(number: int, frame: FrameType | None) -> None:  # noqa: ARG0
     """Stops the command; Ctrl-C again and again does not get into the way of tidying up."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-def _usage_message(error: cyclopts.CycloptsError) -> str:
-    cause = error.__cause__
-    if isinstance(cause, ValidationError):
-        title = cause.title.strip("]").rpartition("[")[2]  # the name of the settings, or `Optional[name]`
-        kind = next((kind for kind in COMMANDS.values() if kind.__name__ == title), TrainAConfig)
-        return list_problems("The flags cannot be used:", explain(kind, cause))
-    return f"{error} (esc-ens COMMAND --help lists what there is)"
 
 
 if __name__ == "__main__":

@@ -132,6 +132,12 @@ def seconds_of(shifts: np.ndarray) -> list[float]:
     return [round(float(shift), 6) for shift in shifts]
 
 
+def shift_places(stored: np.ndarray, wanted: Sequence[float]) -> list[int]:
+    """Gives where shifts in seconds stand among those stored; all must be there."""
+    seconds = seconds_of(stored)
+    return [seconds.index(round(float(shift), 6)) for shift in wanted]
+
+
 def empty_part(n_shifts: int, n_classes: int) -> LogitsPart:
     """Gives a part without clips, for runs without a selection split."""
     return LogitsPart(

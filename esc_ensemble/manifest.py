@@ -139,6 +139,16 @@ def read_class_numbers(run_dirs: Sequence[Path], n_classes: int) -> tuple[int, .
     return next(iter(found), ())
 
 
+def read_dataset_path(run_dirs: Sequence[Path]) -> Path | None:
+    """Gives where the data of runs is by their manifests, of several places one that is there; None if none says."""
+    told = []
+    for run_dir in run_dirs:
+        path = run_dir / "manifest.json"
+        if path.exists() and (place := _read_manifest(path).get("dataset_path")):
+            told.append(Path(str(place)))
+    return next((place for place in told if place.exists()), told[0] if told else None)
+
+
 def _spread_paths(catalog: Catalog) -> list[str]:
     """Some of the clips' files, spread over the data set: what an export is later compared on."""
     n_clips = len(catalog.clips)

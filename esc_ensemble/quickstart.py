@@ -13,11 +13,11 @@ from esc_ensemble.blend.result import BlendResult
 from esc_ensemble.config import BlendConfig, TrainAConfig, TrainAProConfig, TrainerConfig
 from esc_ensemble.data.catalog import load_catalog, thin_out
 from esc_ensemble.data.synthetic import make_synthetic
-from esc_ensemble.export.fused import load_parts
-from esc_ensemble.export.onnx import export_onnx
-from esc_ensemble.export.parity import Parity
-from esc_ensemble.export.source import find_clips, read_source
-from esc_ensemble.infer import Classifier, write_predictions
+from esc_ensemble.export.command import export_all
+from esc_ensemble.export.pipeline import Exported, ExportOptions
+from esc_ensemble.export.source import read_source
+from esc_ensemble.infer import Classifier
+from esc_ensemble.infer.output import write_predictions
 from esc_ensemble.progress import say
 from esc_ensemble.report import load, write_report
 from esc_ensemble.settings import build, merge
@@ -25,6 +25,7 @@ from esc_ensemble.training.crossval import RunOptions, train_run
 
 # A pass over the data is two runs of all folds. This many clip visits take about two minutes on two cores.
 CLIP_VISITS = 16000
+ACCURACY_CLIPS = 100
 FEWEST_EPOCHS, MOST_EPOCHS = 4, 20
 SETTINGS: dict[str, Any] = {
     "data": {"sample_rate": 16000},
@@ -43,7 +44,7 @@ class QuickstartResult:
     """What came out, and where it lies."""
 
     blend: BlendResult
-    parity: Parity
+    model: Exported
     files: dict[str, Path]
 
     def score_table(self) -> tuple[str, list[str], list[list[str]]]:
@@ -59,7 +60,7 @@ class QuickstartResult:
         return {
             "scores": {row.name: row.metrics for row in self.blend.scores},
             "reason": self.blend.reason,
-            "export": vars(self.parity),
+            "export": self.model.to_json(),
             "files": {what: str(path) for what, path in self.files.items()},
         }
 
@@ -96,17 +97,12 @@ def run_quickstart(
     blend_dir = out / "submissions" / "blend"
     result = blend_runs(run_dirs, BlendConfig(tta=True), blend_dir)
 
-    content = read_source(blend_dir)
-    say("Exporting the blend's models as one ONNX file")
-    model_path, parity = export_onnx(
-        load_parts(content, blend_dir),
-        content,
-        find_clips(content, blend_dir, None, 16),
-        out / "exports" / "blend.onnx",
-    )
+    options = ExportOptions(accuracy_clips=ACCURACY_CLIPS)
+    exported = export_all(read_source(blend_dir), blend_dir, out / "exports", format="onnx", options=options)
+    model = exported.exported[0]
     heard = [clip.path for clip in catalog.clips if clip.fold == catalog.fold_numbers[0]]
     predictions_path = out / "predictions.csv"
-    write_predictions(predictions_path, list(Classifier(model_path).predict(heard, skip_bad=skip_bad)))
+    write_predictions(predictions_path, list(Classifier(model.path).predict(heard, skip_bad=skip_bad)))
     report = write_report(load(blend_dir))
     files = {
         "data": data,
@@ -114,7 +110,8 @@ def run_quickstart(
         "weights and scores": blend_dir / "blend.json",
         "out-of-fold predictions": blend_dir / "oof.csv",
         "report": report.path,
-        "one-file model": model_path,
+        "one-file model": model.path,
+        "its model card": exported.cards[0],
         "its predictions": predictions_path,
     }
-    return QuickstartResult(result, parity, files)
+    return QuickstartResult(result, model, files)

@@ -102,9 +102,8 @@ class Exported:
 @pytest.fixture(scope="session")
 def exported(made: Made) -> Exported:
     from esc_ensemble.__main__ import main  # noqa: PLC0415 - tests of data and blend load no torch
-    from esc_ensemble.export.fused import load_parts  # noqa: PLC0415
-    from esc_ensemble.export.onnx import export_onnx  # noqa: PLC0415
-    from esc_ensemble.export.source import find_clips, read_source  # noqa: PLC0415
+    from esc_ensemble.export.pipeline import ExportOptions, export_blend  # noqa: PLC0415
+    from esc_ensemble.export.source import read_source  # noqa: PLC0415
 
     folder = made.root / "exports"
     stdout = io.StringIO()
@@ -114,9 +113,9 @@ def exported(made: Made) -> Exported:
     content = read_source(made.blend)
     unshifted = {"shifts": [0.0], "shift_weights": [1.0]}
     plain = content | {"tta": False, "members": [member | unshifted for member in content["members"]]}
-    clips = find_clips(content, made.blend, None, 2)
-    no_tta, _ = export_onnx(load_parts(plain, made.blend), plain, clips, folder / "plain.onnx")
-    return Exported(folder / "both.onnx", json.loads(stdout.getvalue()), no_tta)
+    options = ExportOptions(check_clips=2, accuracy_clips=0)
+    no_tta = export_blend(plain, made.blend, made.root / "plain.onnx", options).path
+    return Exported(folder / "both.onnx", json.loads(stdout.getvalue())["files"][0], no_tta)
 
 
 @pytest.fixture

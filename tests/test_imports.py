@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "esc_ensemble"
 # Lowest first: a room imports only rooms below it, and its own modules. Rooms of one line do not import each other.
 LEVELS = [
     {"errors"},
-    {"cores", "progress", "display", "flags"},
+    {"arguments", "cores", "progress", "display", "flags"},
     {"files", "processes"},
     {"settings"},
     {"config"},
@@ -47,6 +47,7 @@ NO_TORCH = {
         "processes",
         "progress",
         "display",
+        "arguments",
         "flags",
         "settings",
         "config",

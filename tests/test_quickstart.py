@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,23 +11,13 @@ from esc_ensemble import quickstart
 from esc_ensemble.__main__ import main
 from esc_ensemble.config import BlendConfig, TrainAConfig
 from esc_ensemble.data.catalog import load_catalog, thin_out
-from esc_ensemble.export.parity import Parity
 from esc_ensemble.settings import merge
-from tests.conftest import Exported
 from tests.tiny import SETTINGS
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch, exported: Exported) -> None:
-    """Tiny models, two epochs, and an export that takes no time."""
-
-    def copy(parts: Any, blend: Any, clips: Any, out: Path) -> tuple[Path, Parity]:
-        assert len(parts) == 10  # two runs of five folds
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(exported.onnx, out)
-        return out, Parity(len(clips), 0.0, True)
-
-    monkeypatch.setattr(quickstart, "export_onnx", copy)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny models and one epoch."""
     shared = {name: group for name, group in SETTINGS.items() if name != "model"}
     monkeypatch.setattr(quickstart, "SETTINGS", merge(shared, {"frontend": {"n_mels": 40}}))
     monkeypatch.setitem(quickstart.MEMBERS, "a", (TrainAConfig, {"model": {"widths": [4]}}))

@@ -16,7 +16,7 @@ import numpy as np
 
 from esc_ensemble.blend.apply import counting_members
 from esc_ensemble.errors import LogitsError
-from esc_ensemble.logits import FoldLogits, read_logits, seconds_of
+from esc_ensemble.logits import FoldLogits, read_logits, seconds_of, shift_places
 
 MAX_NAMED = 3
 
@@ -131,9 +131,7 @@ def pick_logits(kept: FoldLogits, shifts: Sequence[float], clip_ids: np.ndarray)
     """
     row_of = {str(clip_id): row for row, clip_id in enumerate(kept.test.clip_ids)}
     rows = [row_of[str(clip_id)] for clip_id in clip_ids]
-    seconds = seconds_of(kept.shifts)
-    places = [seconds.index(round(float(shift), 6)) for shift in shifts]
-    return np.asarray(kept.test.logits[np.ix_(places, rows)])
+    return np.asarray(kept.test.logits[np.ix_(shift_places(kept.shifts, shifts), rows)])
 
 
 def _named(values: Sequence[str] | np.ndarray) -> str:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import cyclopts
 from cyclopts import App
+from pydantic import ValidationError
 
 from esc_ensemble import __version__
 from esc_ensemble.cli import blending, datasets, pretraining, reporting, start, training
+from esc_ensemble.config import COMMANDS, TrainAConfig
+from esc_ensemble.errors import ConfigError, list_problems
+from esc_ensemble.settings import explain
 
 app = App(
     name="esc-ens",
@@ -43,3 +50,25 @@ app.command(blending.predict)
 app.command(blending.export)
 app.command(blending.infer)
 app.command(reporting.report)
+
+
+def run(tokens: Sequence[str]) -> None:
+    """Runs a command.
+
+    Raises:
+        ConfigError: the flags cannot be used.
+        EscError: what the command raises.
+    """
+    try:
+        app(tokens, exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        raise ConfigError(_usage_message(error)) from error
+
+
+def _usage_message(error: cyclopts.CycloptsError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        title = cause.title.strip("]").rpartition("[")[2]  # the name of the settings, or `Optional[name]`
+        kind = next((kind for kind in COMMANDS.values() if kind.__name__ == title), TrainAConfig)
+        return list_problems("The flags cannot be used:", explain(kind, cause))
+    return f"{error} (esc-ens COMMAND --help lists what there is)"

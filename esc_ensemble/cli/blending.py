@@ -10,9 +10,8 @@ from cyclopts import Parameter
 
 from esc_ensemble.cli.shared import find_folder, resolve
 from esc_ensemble.config import BlendConfig
-from esc_ensemble.display import percent, print_table
+from esc_ensemble.display import print_table
 from esc_ensemble.flags import SETTINGS, Count, CountOrAll, Flag, Json, Name
-from esc_ensemble.progress import say
 
 
 def blend(
@@ -67,11 +66,15 @@ def export(
     source: str,
     /,
     *,
-    format: Literal["onnx", "torchscript"] = "onnx",  # noqa: A002 - the flag's name
+    format: Literal["onnx", "torchscript", "pt2", "all"] = "onnx",  # noqa: A002 - the flag's name
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    each_member: Flag = False,
     out: Path | None = None,
     tta: Flag = False,
     data: Path | None = None,
     check_clips: Count = 16,
+    accuracy_clips: CountOrAll = 400,
+    max_loss: float = 1.0,
     runs: Path = Path("runs"),
     submissions: Path = Path("submissions"),
     exports: Path = Path("exports"),
@@ -79,34 +82,40 @@ def export(
 ) -> None:
     """Put a blend, or a run, into one file that takes a waveform and gives probabilities.
 
+    A model card, NAME.md, stands beside the files and says how good, large and fast they are.
+
     Args:
         source: Name or folder of a blend or a run.
-        format: Kind of file.
-        out: The file; exports/NAME.onnx or NAME.torchscript.pt where not given.
+        format: Kind of file; all writes one of each.
+        precision: Of the weights; fp16 halves an ONNX file, int8 (calibrated on training clips) makes it a third.
+        each_member: Write a file for each member of a blend too, NAME-RUN.
+        out: The file; NAME.onnx, NAME.int8.onnx, NAME.torchscript.pt, NAME.pt2 ... in exports/ where not given.
         tta: For a run, put its time shifts inside. A blend made with --tta has them already.
-        data: Audio that the file is compared with torch on; the training data where not given.
-        check_clips: Number of clips to compare on.
+        data: The training data's audio, which files are judged on; where the runs say where not given.
+        check_clips: Number of clips to compare with torch on.
+        accuracy_clips: Clips to measure an ONNX file's accuracy on, each by models that have not heard it; 0: none.
+        max_loss: Percentage points of top-1 that a file may lose against the blend; more is refused.
         runs: Folder of all runs.
         submissions: Folder of all blends.
         exports: Folder of all exports.
         as_json: Print the result as JSON on stdout.
     """
-    from esc_ensemble.export.fused import load_parts  # noqa: PLC0415
-    from esc_ensemble.export.onnx import export_onnx  # noqa: PLC0415
-    from esc_ensemble.export.source import find_clips, read_source  # noqa: PLC0415
-    from esc_ensemble.export.torchscript import export_torchscript  # noqa: PLC0415
+    from esc_ensemble.export.command import export_all  # noqa: PLC0415
+    from esc_ensemble.export.pipeline import ExportOptions  # noqa: PLC0415
+    from esc_ensemble.export.source import read_source  # noqa: PLC0415
 
     folder = find_folder(source, submissions, runs)
-    content = read_source(folder, tta=tta)
-    clips = find_clips(content, folder, data, check_clips)
-    say(f"Exporting {folder} as {format}; this takes a moment a model")
-    write, ending = (export_onnx, "onnx") if format == "onnx" else (export_torchscript, "torchscript.pt")
-    path, parity = write(load_parts(content, folder), content, clips, out or exports / f"{folder.name}.{ending}")
+    options = ExportOptions(
+        precision=precision, data=data, check_clips=check_clips, accuracy_clips=accuracy_clips, max_loss=max_loss
+    )
+    made = export_all(
+        read_source(folder, tta=tta), folder, exports, format=format, options=options, out=out, each_member=each_member
+    )
     if as_json:
-        print(json.dumps({"file": str(path), **vars(parity)}))
+        print(json.dumps(made.to_json()))
         return
-    print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
-    print(f"Largest difference from torch on {parity.n_clips} clips: {parity.max_difference:.1e}")
+    print_table("Files written", *made.table())
+    print(f"Model card{'s' if len(made.cards) > 1 else ''}: {', '.join(map(str, made.cards))}")
 
 
 def predict(
@@ -173,63 +182,8 @@ def predict(
     print(f"{len(result.clip_ids)} clips predicted; probabilities in {result.arrays}")
 
 
-def infer(
-    model: Path,
-    /,
-    *paths: Path,
-    out: Path | None = None,
-    sample_submission: Path | None = None,
-    tta: Flag = False,
-    top: Count = 3,
-    batch_size: Count = 16,
-    threads: CountOrAll = 0,
-    skip_bad: Flag = False,
-    as_json: Json = False,
-) -> None:
-    """Name the sounds in audio files with onnxruntime; torch is not needed.
+def infer(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> None:
+    """Name the sounds in audio files with onnxruntime; torch is not needed."""
+    from esc_ensemble.infer.command import run  # noqa: PLC0415
 
-    Args:
-        model: File made by `esc-ens export`.
-        paths: Audio files, and folders that are searched for them.
-        out: Write predictions to this .csv or .json file.
-        sample_submission: A competition's sample_submission.csv: --out (submission.csv where not given) is written so.
-        tta: Average over time shifts, where the file was exported without them.
-        top: Classes to show for each file.
-        batch_size: Files heard at a time.
-        threads: CPU threads; 0 takes the free cores.
-        skip_bad: Leave out files that cannot be read.
-        as_json: Print predictions as JSON on stdout.
-    """
-    import numpy as np  # noqa: PLC0415
-
-    from esc_ensemble.errors import DataError  # noqa: PLC0415
-    from esc_ensemble.infer import Classifier, find_audio, to_json, write_predictions  # noqa: PLC0415
-    from esc_ensemble.progress import progress  # noqa: PLC0415
-    from esc_ensemble.submission import Form, check_submission, write_submission  # noqa: PLC0415
-
-    if not paths:
-        raise DataError("Name audio files or folders: esc-ens infer MODEL.onnx PATH [PATH ...].")
-    files = find_audio(paths)
-    classifier = Classifier(model, threads)
-    form = Form(classifier.class_names, classifier.class_numbers, sample_submission)
-    check_submission([file.as_posix() for file in files], form)
-    predictions = []
-    with progress("Hearing", len(files)) as advance:
-        for prediction in classifier.predict(files, batch_size=batch_size, skip_bad=skip_bad, tta=tta):
-            predictions.append(prediction)
-            advance()
-    if sample_submission:
-        out = out or Path("submission.csv")
-        probabilities = np.array([prediction.probabilities for prediction in predictions])
-        probabilities = probabilities.reshape(-1, len(classifier.class_names))  # also where none is left
-        write_submission(out, [prediction.path.as_posix() for prediction in predictions], probabilities, form)
-    elif out:
-        write_predictions(out, predictions, top)
-    if out:
-        say(f"{len(predictions)} predictions in {out}")
-    if as_json:
-        print(json.dumps([to_json(prediction, top) for prediction in predictions], indent=2, ensure_ascii=False))
-    elif not out:
-        rows = [[str(p.path), *(f"{name} {percent(share)}" for name, share in p.top(top))] for p in predictions]
-        ranks = [f"top {rank + 1}" for rank in range(min(top, len(classifier.class_names)))]
-        print_table(str(model), ["file", *ranks], rows)
+    run(tokens)

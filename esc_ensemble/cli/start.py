@@ -42,7 +42,7 @@ def quickstart(
     print_table(*result.score_table())
     print(result.blend.reason)
     print_table(*result.file_table())
-    print(f"The one-file model differs from torch by at most {result.parity.max_difference:.1e}.")
+    print(f"The one-file model differs from torch by at most {result.model.parity.max_difference:.1e}.")
 
 
 def config(command: Literal["train-a", "train-a-pro", "train-b", "baseline", "pretrain-wav2vec2", "blend"], /) -> None:

@@ -6,8 +6,10 @@ Needs numpy, soundfile and soxr alone: it stands in the way of every start of ON
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,37 +26,72 @@ MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 MAX_PEAK = 16.0
 TRIM_FRAME_SECONDS = 0.01
 BLOCK_FRAMES = 1 << 20
+QUALITY = "HQ"
 
 Waveform = npt.NDArray[np.float32]
 
 
-def decode(path: Path, sample_rate: int) -> Waveform:
+def decode(source: Path | BinaryIO, sample_rate: int, *, name: str = "", max_seconds: float = math.inf) -> Waveform:
     """Reads a file as mono at `sample_rate` in Hz.
 
     Channels are averaged; the resampler is soxr's HQ, after which the few samples that overshoot are clipped.
+
+    Args:
+        source: the file, or its content, open for reading bytes.
+        sample_rate: in Hz.
+        name: what the file is called in messages; its path where not given.
+        max_seconds: a longer one is refused before more of it is decoded.
 
     Returns:
         (T,) float32 in [-1, 1].
 
     Raises:
-        DataError: the file is absent, empty, not audio or cut short, or its samples are none, not finite or
+        DataError: the file is absent, empty, not audio, cut short or too long, or its samples are none, not finite or
             far out of range.
     """
-    samples, file_rate = _read(path)
-    mono: Waveform = samples.mean(axis=1)  # (T, channels) -> (T,)
-    if not np.isfinite(mono).all():
-        raise DataError(f"{path} holds samples that are NaN or infinite. Write it again without them.")
-    peak = float(np.abs(mono).max())
-    if peak > MAX_PEAK:
-        raise DataError(
-            f"{path} reaches {peak:g}; samples stored as floats must lie in [-1, 1]. Divide them by their full scale."
-        )
-    if file_rate != sample_rate:
-        mono = soxr.resample(mono, file_rate, sample_rate, quality="HQ")
+    name = name or str(source)
+    with _told(name), _open(source, name) as file:
+        blocks, n_frames = [], 0
+        for block in _mono_blocks(file, name):
+            n_frames += len(block)
+            if n_frames > max_seconds * file.samplerate:
+                raise DataError(f"{name} is longer than {max_seconds:g} s.")
+            blocks.append(block)
+        _check_length(file, n_frames, name)
+        mono: Waveform = np.concatenate(blocks)
+        if file.samplerate != sample_rate:
+            mono = soxr.resample(mono, file.samplerate, sample_rate, quality=QUALITY)
     if mono.size == 0:
-        raise DataError(f"{path} is shorter than one sample at {sample_rate} Hz.")
+        raise DataError(f"{name} is shorter than one sample at {sample_rate} Hz.")
     clipped: Waveform = np.clip(mono, -1.0, 1.0).astype(np.float32, copy=False)
     return clipped
+
+
+def stream(path: Path, sample_rate: int) -> Iterator[Waveform]:
+    """Reads a file as `decode` does, piece by piece, so that a recording of many hours needs little memory.
+
+    Yields:
+        (T,) float32 in [-1, 1], of any length each; one after the other they are what `decode` gives.
+
+    Raises:
+        DataError: as for `decode`, when the file's end shows it only after its pieces.
+    """
+    name = str(path)
+    with _told(name), _open(path, name) as file:
+        resampler = None
+        if file.samplerate != sample_rate:
+            resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality=QUALITY)
+        n_frames = 0
+        for block in _mono_blocks(file, name):
+            n_frames += len(block)
+            piece = block if resampler is None else resampler.resample_chunk(block)
+            if len(piece):
+                yield np.clip(piece, -1.0, 1.0)
+        _check_length(file, n_frames, name)
+        if resampler is not None:
+            rest = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+            if len(rest):
+                yield np.clip(rest, -1.0, 1.0)
 
 
 def trim_silence(waveform: Waveform, sample_rate: int, trim_db: float) -> Waveform:
@@ -122,52 +159,71 @@ def prepare(path: Path, sample_rate: int, n_samples: int, fit: Literal["tile", "
     return fit_to_length(trimmed, n_samples, fit)
 
 
-def _read(path: Path) -> tuple[Waveform, int]:
-    """Gives all samples of a file, (T, channels) float32, and its rate in Hz."""
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Turns what reading a file may end in into a message."""
     try:
-        n_bytes = path.stat().st_size
-        if not path.is_file():
-            raise DataError(f"{path} is not a file.")
-        if n_bytes == 0:
-            raise DataError(f"{path} is empty (0 bytes).")
-        cut_short = missing_end(path)
-        if cut_short:
-            raise DataError(f"{path} is cut short: {cut_short}. Fetch or copy it again.")
-        with soundfile.SoundFile(path) as file:
-            _check_rate(path, file.samplerate)
-            samples, n_promised = _read_blocks(file), file.frames
-            file_rate, is_mp3 = file.samplerate, file.format == "MP3"
+        yield
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist.") from error
+        raise DataError(f"{name} does not exist.") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise DataError(f"{name} cannot be read: {error.strerror or error}.") from error
     except soundfile.LibsndfileError as error:
-        raise DataError(f"{path} cannot be decoded as audio: {error.error_string}") from error
-    if samples.shape[0] == 0:
-        raise DataError(f"{path} holds no samples.")
-    # The library estimates the length of an MP3 that does not tell it.
-    if samples.shape[0] < n_promised and not is_mp3:
-        raise DataError(
-            f"{path} is cut short: its header promises {n_promised} samples, {samples.shape[0]} could be "
-            "decoded. Fetch or copy it again."
-        )
-    return samples, file_rate
+        raise DataError(f"{name} cannot be decoded as audio: {error.error_string}") from error
 
 
-def _check_rate(path: Path, file_rate: int) -> None:
-    if not MIN_SAMPLE_RATE <= file_rate <= MAX_SAMPLE_RATE:
-        raise DataError(
-            f"{path} claims a sample rate of {file_rate} Hz; those that work are from {MIN_SAMPLE_RATE} to "
-            f"{MAX_SAMPLE_RATE} Hz."
-        )
+@contextmanager
+def _open(source: Path | BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
+    """Opens what has a chance to be whole."""
+    if isinstance(source, Path):
+        if source.exists() and not source.is_file():
+            raise DataError(f"{name} is not a file.")
+        with source.open("rb") as file:
+            _check_end(file, name)
+    else:
+        _check_end(source, name)
+        source.seek(0)
+    with soundfile.SoundFile(source) as file:
+        if not MIN_SAMPLE_RATE <= file.samplerate <= MAX_SAMPLE_RATE:
+            raise DataError(
+                f"{name} claims a sample rate of {file.samplerate} Hz; those that work are from {MIN_SAMPLE_RATE} to "
+                f"{MAX_SAMPLE_RATE} Hz."
+            )
+        yield file
 
 
-def _read_blocks(file: soundfile.SoundFile) -> Waveform:
-    # Block by block: a damaged header may promise more samples than any memory holds.
-    blocks = []
+def _check_end(file: BinaryIO, name: str) -> None:
+    if not file.read(1):
+        raise DataError(f"{name} is empty (0 bytes).")
+    cut_short = missing_end(file)
+    if cut_short:
+        raise DataError(f"{name} is cut short: {cut_short}. Fetch or copy it again.")
+
+
+def _mono_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Waveform]:
+    """Reads the mean of all channels in blocks: a damaged header may promise more samples than any memory holds."""
     while True:
         block = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
         if not len(block):
-            break
-        blocks.append(block)
-    return np.concatenate(blocks) if blocks else np.zeros((0, 1), dtype=np.float32)
+            return
+        mono: Waveform = block.mean(axis=1)  # (T, channels) -> (T,)
+        if not np.isfinite(mono).all():
+            raise DataError(f"{name} holds samples that are NaN or infinite. Write it again without them.")
+        peak = float(np.abs(mono).max())
+        if peak > MAX_PEAK:
+            raise DataError(
+                f"{name} reaches {peak:g}; samples stored as floats must lie in [-1, 1]. Divide them by their full "
+                "scale."
+            )
+        yield mono
+
+
+def _check_length(file: soundfile.SoundFile, n_frames: int, name: str) -> None:
+    if n_frames == 0:
+        raise DataError(f"{name} holds no samples.")
+    # The library estimates the length of an MP3 that does not tell it.
+    if n_frames < file.frames and file.format != "MP3":
+        raise DataError(
+            f"{name} is cut short: its header promises {file.frames} samples, {n_frames} could be decoded. Fetch or "
+            "copy it again."
+        )

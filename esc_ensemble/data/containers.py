@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from pathlib import Path
 from typing import BinaryIO
 
 OGG_PAGE_MAX = 27 + 255 + 255 * 255
@@ -12,25 +12,28 @@ OGG_LAST_PAGE = 0x04
 RIFF_SIZE_UNKNOWN = 0x7FFF_0000
 
 
-def missing_end(path: Path) -> str:
+def missing_end(file: BinaryIO) -> str:
     """Says what shows that a WAV, AIFF, Ogg or MP3 file is cut short; empty where nothing does.
 
     FLAC needs no look: its header holds the number of samples, which decoding is held to.
 
+    Args:
+        file: open for reading bytes; where it stands does not matter.
+
     Raises:
         OSError: the file cannot be read.
     """
-    n_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12).ljust(12)
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            return _short_chunk(file, n_bytes, b"data", "<4sI")
-        if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
-            return _short_chunk(file, n_bytes, b"SSND", ">4sI")
-        if head[:4] == b"OggS":
-            return _short_ogg(file, n_bytes)
-        if head[:3] == b"ID3" or (head[0] == 0xFF and head[1] >= 0xE0):
-            return _short_mp3(file, n_bytes, head)
+    n_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(12).ljust(12)
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        return _short_chunk(file, n_bytes, b"data", "<4sI")
+    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
+        return _short_chunk(file, n_bytes, b"SSND", ">4sI")
+    if head[:4] == b"OggS":
+        return _short_ogg(file, n_bytes)
+    if head[:3] == b"ID3" or (head[0] == 0xFF and head[1] >= 0xE0):
+        return _short_mp3(file, n_bytes, head)
     return ""
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from esc_ensemble.config import DataConfig
-from esc_ensemble.data.audio import prepare
+from esc_ensemble.data.audio import decode
 from esc_ensemble.errors import WorkError
 from esc_ensemble.export.fused import FusedBlend
 
 LARGEST_DIFFERENCE = 1e-4
-BATCH_SIZE = 16
-SHORTER = 0.7
-"""Part of the clips' length that the file is tried at too: it takes any."""
 
 Probabilities = Callable[[np.ndarray], np.ndarray]
 """Waveforms (B, T) float32 to probabilities (B, C)."""
@@ -32,40 +28,51 @@ class Parity:
     same_top1: bool
 
 
-def read_clips(paths: Sequence[Path], data: DataConfig) -> np.ndarray:
-    """Gives waveforms (N, T) of files, as the exported file is to hear them."""
-    return np.stack([prepare(path, data.sample_rate, data.n_samples, data.fit, data.trim_db) for path in paths])
+def read_clips(paths: Sequence[Path], sample_rate: int) -> list[np.ndarray]:
+    """Gives waveforms (T,) of files, each as long as it is, as the exported file is to hear them."""
+    return [decode(path, sample_rate) for path in paths]
 
 
-def check_parity(fused: FusedBlend, exported: Probabilities, waveforms: np.ndarray, what: str) -> Parity:
-    """Runs both on the same waveforms (N, T): in batches, one clip alone, three together, and at another length.
+def measure_parity(fused: FusedBlend, exported: Probabilities, waveforms: Sequence[np.ndarray]) -> Parity:
+    """Runs both on the same waveforms: each clip alone, some together, one at odd lengths and faint.
 
     Args:
         fused: torch's.
         exported: the file's.
-        waveforms: real clips.
-        what: the runtime, for the message.
-
-    Raises:
-        WorkError: the two disagree by more than `LARGEST_DIFFERENCE`, or on a clip's top class.
+        waveforms: real clips (T,), of any length each.
     """
-    shorter = waveforms[:, : round(SHORTER * waveforms.shape[1])]
-    batches = [waveforms[start : start + BATCH_SIZE] for start in range(0, len(waveforms), BATCH_SIZE)]
-    batches += [waveforms[:1], waveforms[:3], shorter[:1], shorter[:3]]
     ours, theirs = [], []
-    for batch in map(np.ascontiguousarray, batches):
+    for batch in _batches(waveforms):
         with torch.inference_mode():
             ours.append(fused(torch.from_numpy(batch)).numpy())
         theirs.append(exported(batch))
     torch_probs, file_probs = np.concatenate(ours), np.concatenate(theirs)
-    parity = Parity(
+    return Parity(
         n_clips=len(waveforms),
         max_difference=float(np.abs(torch_probs - file_probs).max()),
         same_top1=bool((torch_probs.argmax(axis=1) == file_probs.argmax(axis=1)).all()),
     )
+
+
+def check_parity(parity: Parity, what: str) -> None:
+    """Refuses a file that is not torch's network.
+
+    Raises:
+        WorkError: the two disagree by more than `LARGEST_DIFFERENCE`, or on a clip's top class.
+    """
     if not parity.max_difference <= LARGEST_DIFFERENCE or not parity.same_top1:  # so that NaN fails too
         raise WorkError(
             f"{what} and torch disagree by {parity.max_difference:.1e} on {parity.n_clips} clips "
             f"(at most {LARGEST_DIFFERENCE:.0e} is allowed), so the file was not written."
         )
-    return parity
+
+
+def _batches(waveforms: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Gives batches (B, T): every clip alone; three together with zeros behind the shorter; one cut, doubled, faint."""
+    yield from (np.ascontiguousarray(clip[None]) for clip in waveforms)
+    few = waveforms[:3]
+    longest = max(map(len, few))
+    yield np.stack([np.pad(clip, (0, longest - len(clip))) for clip in few])
+    first = waveforms[0]
+    for other in (first[: 1 + len(first) // 20], np.tile(first, 2), 1e-2 * first):
+        yield np.ascontiguousarray(other[None])

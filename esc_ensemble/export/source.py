@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def _check_models(blend: dict[str, Any], folder: Path) -> None:
         raise ModelFileError(list_problems(headline, without, advice))
 
 
-def find_clips(blend: dict[str, Any], folder: Path, data: Path | None, n_clips: int) -> list[Path]:
+def find_clips(blend: Mapping[str, Any], folder: Path, data: Path | None, n_clips: int) -> list[Path]:
     """Gives up to `n_clips` audio files, spread over the data set, that the exported file is compared on.
 
     Args:

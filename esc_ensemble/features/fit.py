@@ -6,8 +6,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from esc_ensemble.data.audio import trim_frame
+
+ROW = 512
 
 
 class FitToLength(nn.Module):
@@ -29,23 +32,33 @@ class FitToLength(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         start, n_kept = self._sounding(waveform)  # (B, 1) each
         start = start + (n_kept - self.n_samples).clamp(min=0) // 2
-        place = torch.arange(self.n_samples, device=waveform.device)[None]  # (1, N)
+        # Places 0 to N - 1 as rows plus columns, so that no list of N numbers is kept in an exported file.
+        row = torch.arange(0, self.n_samples, ROW, device=waveform.device)[None, :, None]
+        column = torch.arange(ROW, device=waveform.device)
+        length = n_kept[:, :, None]  # (B, 1, 1)
         if self.tiles:
-            return waveform.gather(1, start + place.remainder(n_kept))
-        inside = place < n_kept
-        return waveform.gather(1, torch.where(inside, start + place, start)) * inside
+            return waveform.gather(1, start + self._flat((row.remainder(length) + column).remainder(length)))
+        inside = self._flat(length - row > column)
+        place = self._flat((start[:, :, None] + row) + column)
+        return waveform.gather(1, torch.where(inside, place, start)) * inside
+
+    def _flat(self, values: Tensor) -> Tensor:
+        """(B, rows, columns) -> (B, N)."""
+        return values.flatten(1)[:, : self.n_samples]
 
     def _sounding(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Gives where each clip's sound begins, and how long it is, in samples."""
-        levels = waveform.abs()
-        place = torch.arange(1, levels.shape[1] + 1, device=waveform.device)[None]  # (1, T)
-        whole = place.amax(dim=1, keepdim=True).expand(levels.shape[0], 1)  # T, for each clip
+        levels = waveform.abs()[
+            :, None, None
+        ]  # as a map: exporters take pooling over one dimension to be of fixed length
+        frame_peaks = F.max_pool2d(levels, (1, self.frame), ceil_mode=True)[:, 0, 0]  # (B, 1, 1, T) -> (B, frames)
+        number = torch.arange(1, frame_peaks.shape[1] + 1, device=waveform.device)[None]
+        whole = torch.zeros_like(frame_peaks[:, :1], dtype=torch.int64) + waveform.shape[1]  # (B, 1), T for each clip
         if self.trim_db <= 0.0:
             return torch.zeros_like(whole), whole
-        peak = levels.amax(dim=1, keepdim=True)
-        loud = levels >= peak * 10.0 ** (-self.trim_db / 20.0)  # all of a silent clip
-        first = torch.where(loud, place, whole).amin(dim=1, keepdim=True) - 1
-        last = (place * loud).amax(dim=1, keepdim=True) - 1
-        start = first // self.frame * self.frame
-        stop = torch.minimum((last // self.frame + 1) * self.frame, whole)
-        return start, stop - start
+        peak = frame_peaks.amax(dim=1, keepdim=True)
+        loud = frame_peaks >= peak * 10.0 ** (-self.trim_db / 20.0)  # all of a silent clip
+        last = (number * loud).amax(dim=1, keepdim=True)
+        first = number.shape[1] - (number.flip(1) * loud).amax(dim=1, keepdim=True)
+        start = first * self.frame
+        return start, torch.minimum(last * self.frame, whole) - start

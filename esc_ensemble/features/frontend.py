@@ -30,7 +30,12 @@ class SpectrogramFrontend(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         with torch.autocast(device_type=waveform.device.type, enabled=False):
-            mel_power = self.mel(waveform.float())
+            return self.from_spectrum(self.mel.spectrum(waveform.float()))
+
+    def from_spectrum(self, spectrum: Tensor) -> Tensor:
+        """Goes on from what `MelPower.spectrum` gave: (B, L, bins) -> (B, channels, F, L)."""
+        with torch.autocast(device_type=spectrum.device.type, enabled=False):
+            mel_power = self.mel.bands(spectrum)
             channels = [self._channel(name, mel_power) for name in self.config.channels]
             features = torch.stack(channels, dim=1)  # (B, F, L) each -> (B, channels, F, L)
             return standardise(features, sounding_frames(mel_power))

@@ -56,7 +56,7 @@ class MelPower(nn.Module):
         return self.bands(self.spectrum(waveform))
 
     def spectrum(self, waveform: Tensor) -> Tensor:
-        """Gives the power of each frame's bins, (B, T) -> (B, L, bins); ONNX graphs have an order of bins of their own."""
+        """Gives the power of each frame's bins, (B, T) -> (B, L, bins); in ONNX graphs in another order of bins."""
         if torch.onnx.is_in_onnx_export():
             return self.split_dft(waveform)
         inner = waveform[:, self.margin_left : waveform.shape[1] - self.margin_right]

@@ -42,9 +42,5 @@ class Resample(nn.Module):
         n_samples = waveform.shape[1]
         padded = F.pad(waveform, (self.width, self.width + self.old - 1))
         phases = F.conv1d(padded[:, None], self.kernel, stride=self.old)  # (B, new, ceil(T / old))
-        resampled = phases.transpose(1, 2).flatten(1)  # (B, new, L) -> (B, L · new)
-        if self.new == 1:
-            return resampled
-        # A selection, and no slice: an exported graph does not know that it is no longer than what there is.
         n_wanted = (n_samples * self.new + self.old - 1) // self.old
-        return resampled.index_select(1, torch.arange(n_wanted, device=waveform.device))
+        return phases.transpose(1, 2).flatten(1)[:, :n_wanted]  # (B, new, L) -> (B, L · new) -> (B, n_wanted)

@@ -58,6 +58,7 @@ class FrozenTrunk(nn.Module):
         n_heard = _n_heard(waveform)  # (B,)
         if self.normalize:
             waveform = normalize_waveform(waveform, n_heard)
+        waveform = waveform.to(next(self.feature_extractor.parameters()).dtype)  # counted in full, heard in half
         hidden = self.feature_norm(self.feature_extractor(waveform).transpose(1, 2))  # (B, 512, L) -> (B, L, 512)
         hidden = self._with_positions(first_of(self.feature_projection(hidden)))  # (B, L, D)
         if not self.stable:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from esc_ensemble.config import DataConfig
-from esc_ensemble.data.audio import AUDIO_SUFFIXES, decode, fit_to_length, trim_silence
-from esc_ensemble.data.layouts import has_table, read_table
-from esc_ensemble.errors import DataError, EscError
+from esc_ensemble.data.audio import decode, fit_to_length, trim_silence
+from esc_ensemble.data.locate import locate_clips
+from esc_ensemble.errors import DataError
 from esc_ensemble.report.evidence import Evidence
 
 
@@ -69,15 +68,7 @@ def find_recordings(evidence: Evidence, data: Path | None = None) -> Recordings:
 
 def _look(data: Path, evidence: Evidence) -> Recordings:
     root = data if data.is_dir() else data.parent
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
-    by_name: dict[str, Path] = {}
-    for file in files:
-        by_name.setdefault(file.name, file)
-    by_name |= {file.relative_to(root).as_posix(): file for file in files}
-    if has_table(data):
-        with suppress(EscError):  # where the table cannot be read, the names of the files have to do
-            by_name |= {row.clip_id: row.path for row in read_table(data, folds=False).rows if row.path.is_file()}
-    paths = {clip_id: by_name[clip_id] for clip_id in map(str, evidence.clip_ids) if clip_id in by_name}
+    paths = locate_clips(data, map(str, evidence.clip_ids))
     n_gone = len(evidence.clip_ids) - len(paths)
     problem = f"{n_gone} of the {len(evidence.clip_ids)} clips are not (or no longer) in {root}." if n_gone else ""
     return Recordings(paths, str(root), problem)

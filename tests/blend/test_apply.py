@@ -10,9 +10,10 @@ import torch
 
 from esc_ensemble.blend.apply import apply_blend, counting_members
 from esc_ensemble.blend.combine import COMBINERS
+from esc_ensemble.data.audio import prepare
 from esc_ensemble.data.catalog import load_catalog
-from esc_ensemble.export.fused import FusedBlend, load_parts, mixing_of
-from esc_ensemble.export.parity import read_clips
+from esc_ensemble.export.fused import FusedBlend
+from esc_ensemble.export.parts import load_parts, mixing_of
 from esc_ensemble.predict import shift_waveform
 from tests.conftest import Made
 
@@ -82,7 +83,9 @@ def test_equals_the_fused_module_on_the_same_waveforms(made: Made, combiner: str
     for part in parts:  # trained for a moment, they say next to nothing
         part.model.get_parameter("head.weight").mul_(10)
     paths = [clip.path for clip in load_catalog(parts_data(made)).clips[::9]]
-    waves = torch.from_numpy(read_clips(paths, parts[0].spec.data))
+    data = parts[0].spec.data
+    heard = [prepare(path, data.sample_rate, data.n_samples, data.fit, data.trim_db) for path in paths]
+    waves = torch.from_numpy(np.stack(heard))
     expected = FusedBlend(parts, mixing_of(blend)).eval()(waves).numpy()
     logits = iter(
         part.model(shift_waveform(waves, part.shift_seconds, 8000).flatten(0, 1)).numpy().reshape(

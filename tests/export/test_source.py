@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from esc_ensemble.errors import DataError, LogitsError, ModelFileError
-from esc_ensemble.export.fused import load_parts
+from esc_ensemble.export.parts import load_parts
 from esc_ensemble.export.source import find_clips, read_source
 from tests.conftest import Made
 

@@ -43,9 +43,7 @@ def test_it_does_to_waveforms_what_training_did_to_files(
 
 @settings(max_examples=50, deadline=None)
 @given(batch=st.lists(clips().filter(np.any), min_size=1, max_size=4), fit=st.sampled_from(["tile", "pad"]))
-def test_clips_of_different_lengths_go_into_one_batch_with_zeros_behind_them(
-    batch: list[np.ndarray], fit: str
-) -> None:
+def test_clips_of_different_lengths_go_into_one_batch_with_zeros_behind_them(batch: list[np.ndarray], fit: str) -> None:
     longest = max(map(len, batch))
     together = np.stack([np.pad(clip, (0, longest - len(clip))) for clip in batch])
     found = FitToLength(64, fit, 60.0, SAMPLE_RATE)(torch.from_numpy(together)).numpy()  # type: ignore[arg-type]

@@ -24,7 +24,8 @@ from esc_ensemble.config import BlendConfig
 from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import load_catalog, load_unlabelled
 from esc_ensemble.errors import ConfigError, DataError, LogitsError, ModelFileError
-from esc_ensemble.export.fused import FusedBlend, load_parts, mixing_of
+from esc_ensemble.export.fused import FusedBlend
+from esc_ensemble.export.parts import load_parts, mixing_of
 from esc_ensemble.export.source import read_source
 from esc_ensemble.logits import FoldLogits, LogitsPart, empty_part, read_logits, read_run, write_logits
 from esc_ensemble.models.checkpoint import load_checkpoint

@@ -15,7 +15,8 @@ import torch
 
 from esc_ensemble.__main__ import main
 from esc_ensemble.errors import DataError, ModelFileError
-from esc_ensemble.export.fused import FusedBlend, load_parts, mixing_of
+from esc_ensemble.export.fused import FusedBlend
+from esc_ensemble.export.parts import load_parts, mixing_of
 from esc_ensemble.export.source import read_source
 from esc_ensemble.infer import METADATA_KEY, Classifier, Prediction, find_audio, to_json, write_predictions
 from tests.conftest import Exported, Made

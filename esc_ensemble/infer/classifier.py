@@ -1,0 +1,278 @@
+"""An exported blend, ready to hear files and recordings of any length."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from esc_ensemble.cores import free_cores
+from esc_ensemble.data.audio import AUDIO_SUFFIXES, decode
+from esc_ensemble.errors import ConfigError, DataError, ModelFileError, list_problems
+from esc_ensemble.infer.windows import cut_windows
+from esc_ensemble.progress import say
+
+METADATA_KEY = "esc_ensemble"
+METADATA_SCHEMA = 2
+METADATA_NEEDED = ("class_names", "sample_rate", "clip_seconds", "n_samples", "tta", "members")
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the model hears in one stretch of a recording."""
+
+    start: float
+    """Seconds from the recording's beginning."""
+    end: float
+    probabilities: np.ndarray
+    """(C,) float32, summing to 1."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model hears in one file."""
+
+    path: Path
+    class_names: tuple[str, ...]
+    probabilities: np.ndarray
+    """(C,) float32, summing to 1; of several windows their mean."""
+    windows: tuple[Window, ...] = ()
+    """Stretches that were heard one by one; none where the file was heard as one clip."""
+
+    def top(self, k: int, threshold: float = 0.0) -> list[tuple[str, float]]:
+        """Gives the `k` likeliest classes with their probabilities, the likeliest first; none below `threshold`."""
+        return top_classes(self.class_names, self.probabilities, k, threshold)
+
+
+class Classifier:
+    """An exported blend, ready to hear files.
+
+    Silence is cut, and the length fitted, inside the file: what goes in is the waveform as it is.
+
+    Args:
+        model: the `.onnx` file.
+        threads: CPU threads; 0 takes the cores this process may use.
+        device: auto takes a GPU where onnxruntime has one.
+
+    Raises:
+        ModelFileError: the file is missing, not ONNX, or was not exported by esc_ensemble.
+        ConfigError: onnxruntime is not there, or a GPU is asked for that it does not have.
+    """
+
+    def __init__(self, model: str | Path, threads: int = 0, device: Device = "auto") -> None:
+        model = Path(model)
+        if not model.is_file():
+            raise ModelFileError(f"Model {model} does not exist. Make one with `esc-ens export BLEND`.")
+        self.session = _open_session(model, threads, device)
+        self.metadata = _read_metadata(self.session, model)
+        self.class_names: tuple[str, ...] = tuple(self.metadata["class_names"])
+        # The data set's own; empty where the runs did not say.
+        self.class_numbers: tuple[int, ...] = tuple(self.metadata.get("class_numbers", ()))
+        self.sample_rate: int = self.metadata["sample_rate"]
+        self.clip_seconds: float = self.metadata["clip_seconds"]
+        self.n_samples: int = self.metadata["n_samples"]
+
+    def listen(self, waveforms: np.ndarray) -> np.ndarray:
+        """Gives probabilities (B, C) of waveforms (B, T), float32 in [-1, 1] at `sample_rate`, of any length T >= 1."""
+        probabilities = self.session.run(["probabilities"], {"waveform": waveforms.astype(np.float32, copy=False)})
+        return np.asarray(probabilities[0])
+
+    def read(self, path: Path) -> np.ndarray:
+        """Reads a file as a waveform (T,) at the model's rate.
+
+        Raises:
+            DataError: the file is missing or is not sound audio.
+        """
+        return decode(path, self.sample_rate)
+
+    def predict(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        batch_size: int = 16,
+        skip_bad: bool = False,
+        windows: bool = False,
+        overlap: float = 0.5,
+        workers: int = 0,
+    ) -> Iterator[Prediction]:
+        """Hears files in their order; decoding runs ahead in threads.
+
+        Args:
+            paths: audio files.
+            batch_size: waveforms at a time; those of one length are heard together.
+            skip_bad: leave out files that cannot be read, and say which, instead of raising.
+            windows: hear all of recordings that are longer than the training's clips, stretch by stretch; without it
+                their middle is heard, as in training.
+            overlap: part of a window that the next one hears too.
+            workers: threads that decode; 0 takes the free cores.
+
+        Raises:
+            DataError: names every file that cannot be read.
+        """
+        files = [Path(path) for path in paths]
+        if windows:
+            yield from self._predict_windows(files, batch_size, overlap, skip_bad)
+            return
+        workers = workers or free_cores()
+        bad: list[str] = []
+        with ThreadPoolExecutor(workers) as pool:
+            read = _ahead(pool, self._try_read, files, max(batch_size, 2 * workers))
+            for batch in _batches(zip(files, read, strict=True), batch_size):
+                errors = [str(found) for _, found in batch if isinstance(found, DataError)]
+                bad += errors
+                if errors and skip_bad:
+                    say(list_problems("Left out:", errors))
+                good = [(path, found) for path, found in batch if isinstance(found, np.ndarray)]
+                if good and (skip_bad or not bad):
+                    heard = self._listen_each([waveform for _, waveform in good])
+                    for (path, _), row in zip(good, heard, strict=True):
+                        yield Prediction(path, self.class_names, row)
+        if bad and not skip_bad:
+            raise _unreadable(bad)
+
+    def _try_read(self, path: Path) -> np.ndarray | DataError:
+        try:
+            return self.read(path)
+        except DataError as error:
+            return error
+
+    def _listen_each(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Hears waveforms (T,), those of one length together: zeros behind a clip would not be nothing to the model."""
+        heard: list[np.ndarray] = [np.empty(0)] * len(waveforms)
+        lengths = np.array([len(waveform) for waveform in waveforms])
+        for length in np.unique(lengths):
+            places = np.flatnonzero(lengths == length)
+            for place, row in zip(places, self.listen(np.stack([waveforms[int(n)] for n in places])), strict=True):
+                heard[place] = row
+        return heard
+
+    def _predict_windows(
+        self, files: Sequence[Path], batch_size: int, overlap: float, skip_bad: bool
+    ) -> Iterator[Prediction]:
+        bad: list[str] = []
+        for path in files:
+            try:
+                found = tuple(self._hear_windows(path, batch_size, overlap))
+            except DataError as error:
+                bad.append(str(error))
+                if skip_bad:
+                    say(list_problems("Left out:", bad[-1:]))
+                continue
+            if skip_bad or not bad:
+                heard = np.stack([window.probabilities for window in found])  # (number of windows, C)
+                yield Prediction(path, self.class_names, heard.mean(axis=0), found)
+        if bad and not skip_bad:
+            raise _unreadable(bad)
+
+    def _hear_windows(self, path: Path, batch_size: int, overlap: float) -> Iterator[Window]:
+        cut = cut_windows(path, self.sample_rate, self.n_samples, overlap)
+        for batch in _batches(cut, batch_size):
+            for (start, waveform), row in zip(batch, self._listen_each([each for _, each in batch]), strict=True):
+                begin = start / self.sample_rate
+                yield Window(begin, begin + len(waveform) / self.sample_rate, row)
+
+
+def top_classes(
+    class_names: Sequence[str], probabilities: np.ndarray, k: int, threshold: float = 0.0
+) -> list[tuple[str, float]]:
+    """Gives the `k` likeliest classes with their probabilities, the likeliest first; none below `threshold`."""
+    order = np.argsort(-probabilities, kind="stable")[:k]
+    chosen = [(class_names[number], float(probabilities[number])) for number in order]
+    return [(name, probability) for name, probability in chosen if probability >= threshold]
+
+
+def find_audio(paths: Iterable[Path]) -> list[Path]:
+    """Gives the named files, and all audio files below the named folders, in order of name.
+
+    Raises:
+        DataError: a path does not exist, or there is no audio at all.
+    """
+    found: list[Path] = []
+    problems = []
+    for path in paths:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
+            if not files:
+                problems.append(f"{path}: no audio file in this folder ({', '.join(sorted(AUDIO_SUFFIXES))})")
+            found += files
+        elif path.exists():
+            found.append(path)
+        else:
+            problems.append(f"{path}: no such file or folder")
+    if problems:
+        raise DataError(list_problems("Nothing was heard:", problems))
+    return list(dict.fromkeys(found))
+
+
+def _ahead(pool: ThreadPoolExecutor, read: Any, files: Sequence[Path], n_ahead: int) -> Iterator[Any]:
+    """Gives what `read` makes of each file, in order, while the pool is at work on the next ones."""
+    waiting: deque[Future[Any]] = deque()
+    for path in files:
+        waiting.append(pool.submit(read, path))
+        if len(waiting) > n_ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _unreadable(bad: Sequence[str]) -> DataError:
+    return DataError(list_problems("These files cannot be heard:", bad, "Leave them out with --skip-bad."))
+
+
+def _open_session(model: Path, threads: int, device: Device) -> Any:
+    try:
+        import onnxruntime  # noqa: PLC0415 - so that reading `Prediction`s needs no runtime
+    except ImportError as error:
+        raise ConfigError('onnxruntime is not installed. Install it: pip install "esc_ensemble[infer]"') from error
+
+    available = onnxruntime.get_available_providers()
+    if device == "cuda" and PROVIDERS[0] not in available:
+        raise ConfigError(
+            "--device is cuda, but this onnxruntime has no GPU: pip install onnxruntime-gpu, or leave it out."
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or free_cores()
+    options.log_severity_level = 3
+    providers = [name for name in PROVIDERS if name in available and (device != "cpu" or name != PROVIDERS[0])]
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=providers)
+    except Exception as error:
+        raise ModelFileError(f"{model} cannot be read as an ONNX model: {error}") from error
+
+
+def _read_metadata(session: Any, model: Path) -> dict[str, Any]:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelFileError(
+            f"{model} has no esc_ensemble metadata (class names, sample rate), so its output cannot be named. "
+            "Export it with `esc-ens export`."
+        )
+    try:
+        metadata = json.loads(text)
+    except ValueError as error:
+        raise ModelFileError(f"{model} has damaged esc_ensemble metadata: {error}. Export it again.") from error
+    if not isinstance(metadata, dict) or metadata.get("schema") != METADATA_SCHEMA:
+        raise ModelFileError(f"{model} was exported with another version of esc_ensemble. Export it again.")
+    absent = [key for key in METADATA_NEEDED if key not in metadata]
+    if absent:
+        raise ModelFileError(f"{model} lacks {', '.join(absent)} in its metadata. Export it again.")
+    return metadata
