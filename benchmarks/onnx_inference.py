@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import torch
 from esc_ensemble.config import TrainAConfig
 from esc_ensemble.data.catalog import Catalog, load_catalog
 from esc_ensemble.export.fused import FusedBlend
-from esc_ensemble.export.onnx import export_onnx
-from esc_ensemble.export.parts import load_parts
+from esc_ensemble.export.parts import load_parts, mixing_of
+from esc_ensemble.export.pipeline import ExportOptions, export_blend
 from esc_ensemble.infer import Classifier
 from esc_ensemble.models.checkpoint import save_checkpoint
 from esc_ensemble.models.registry import ModelSpec, build_model
@@ -42,13 +43,15 @@ def main() -> None:
         blend = save_random_blend(Path(scratch) / "run", catalog)
         parts = load_parts(blend, Path(scratch))
         paths = [clip.path for clip in catalog.clips[:N_CLIPS]]
-        onnx, parity = export_onnx(parts, blend, paths, Path(scratch) / "blend.onnx")
+        options = ExportOptions(data=data, check_clips=N_CLIPS, accuracy_clips=0)
+        done = export_blend(blend, Path(scratch), Path(scratch) / "blend.onnx", options)
+        onnx = done.path
         classifier = Classifier(onnx, threads)
-        fused = FusedBlend(parts, blend["combiner"]).eval()
-        waveforms = np.stack([classifier.prepare(path) for path in paths])
+        fused = FusedBlend(parts, mixing_of(blend)).eval()
+        waveforms = [classifier.read(path)[None] for path in paths]
         times = timing.take_turns(
             {
-                "onnxruntime": timing.timed(lambda: [classifier.listen(waveforms[n : n + 1]) for n in range(N_CLIPS)]),
+                "onnxruntime": timing.timed(lambda: [classifier.listen(waveform) for waveform in waveforms]),
                 "torch": timing.timed(lambda: _listen_torch(fused, waveforms)),
             },
             arguments.repeats,
@@ -60,7 +63,7 @@ def main() -> None:
     figures: dict[str, Any] = {
         "models in the file": len(parts),
         "file, MB": size / 1e6,
-        "largest difference": parity.max_difference,
+        "largest difference": done.parity.max_difference,
         **{f"{name}, ms per clip": value for name, value in ms.items()},
         "torch / onnxruntime": ms["torch"] / ms["onnxruntime"],
         "cold start, s (wanted <= 2)": starts.median,
@@ -83,24 +86,29 @@ def save_random_blend(run: Path, catalog: Catalog) -> dict[str, Any]:
         "folds": folds,
         "temperatures": {str(fold): 1.0 for fold in folds},
         "weight": 1.0,
+        "class_weights": None,
         "shifts": [0.0],
+        "shift_weights": [1.0],
+        "shift_mode": "cyclic",
         "stored_shifts": [0.0],
     }
     return {
         "name": "random",
         "class_names": list(catalog.class_names),
         "combiner": "geometric",
+        "temperature": 1.0,
+        "bias": None,
         "tta": False,
         "members": [member],
-        "scores": {},
+        "scores": [],
         "dataset_fingerprint": catalog.fingerprint,
     }
 
 
 @torch.inference_mode()
-def _listen_torch(fused: FusedBlend, waveforms: np.ndarray) -> None:
-    for waveform in torch.from_numpy(waveforms):
-        fused(waveform[None])
+def _listen_torch(fused: FusedBlend, waveforms: Sequence[np.ndarray]) -> None:
+    for waveform in waveforms:
+        fused(torch.from_numpy(waveform))
 
 
 def _infer(onnx: Path, clip: Path, threads: int) -> None:

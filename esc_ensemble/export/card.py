@@ -128,10 +128,9 @@ def _card(name: str, entries: Sequence[dict[str, Any]], metadata: Mapping[str, A
 def _use(file: str) -> list[str]:
     return [
         "```python",
-        "from pathlib import Path",
-        "from esc_ensemble.infer import Classifier  # needs numpy, soundfile, soxr and onnxruntime alone",
+        'from esc_ensemble.infer import Classifier  # pip install "esc_ensemble[infer]"',
         "",
-        f'for prediction in Classifier(Path("{file}")).predict([Path("sound.wav")]):',
+        f'for prediction in Classifier("{file}").predict(["sound.wav"]):',
         "    print(prediction.path, prediction.top(3))",
         "```",
     ]

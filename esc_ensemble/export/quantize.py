@@ -34,10 +34,10 @@ class Calibration:
 def quantize(model: onnx.ModelProto, fused: FusedBlend, calibration: Calibration) -> onnx.ModelProto:
     """Gives a graph of `build_graph` with 8-bit weights, and 8-bit sums where that pays.
 
-    Convolutions of CNNs get weights for each channel and maps of fixed ranges (QDQ). Depthwise ones stay as they are:
-    they hold few weights and lose the most. Of backbones the products with weights are quantised by the range of what
-    comes in (dynamic); their convolutions stay, since those of 8 bits and no fixed range are slow. Spectrograms,
-    resampling and the combination stay in full precision.
+    Convolutions of CNNs get weights for each channel and maps of fixed ranges (QDQ). Depthwise ones and the first stay
+    as they are: they hold few weights and lose the most. Of backbones the products with weights are quantised by the
+    range of what comes in (dynamic); their convolutions stay, since those of 8 bits and no fixed range are slow.
+    Spectrograms, resampling and the combination stay in full precision.
     """
     backbones = [isinstance(part.spec.model, BackboneConfig) for part in fused.parts]
     wave_groups = [number for number, group in enumerate(fused.groups) if backbones[group.parts[0]]]
@@ -47,8 +47,15 @@ def quantize(model: onnx.ModelProto, fused: FusedBlend, calibration: Calibration
     products = [node.name for node in model.graph.node if node.op_type in PRODUCTS and node.name.startswith(wave)]
     if wave and products:
         model = _quantize_products(model, products)
+    made_in = {value: _prefix(node.name) for node in model.graph.node for value in node.output}
     dense = [
-        node for node in model.graph.node if node.op_type == "Conv" and _prefix(node.name) in maps and _group(node) == 1
+        node
+        for node in model.graph.node
+        if node.op_type == "Conv"
+        and _prefix(node.name) in maps
+        and _group(node) == 1
+        # The first one hears features that other folds' parts share.
+        and made_in[node.input[0]] == _prefix(node.name)
     ]
     return _quantize_convolutions(model, dense, maps, calibration) if dense else model
 
@@ -100,6 +107,7 @@ def _quantize_convolutions(
         extra_options={},
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     return quantizer.model.model
 
 

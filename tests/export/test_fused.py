@@ -146,7 +146,7 @@ def test_members_with_windows_of_their_own_hear_crops_also_in_a_graph() -> None:
 
 
 def test_members_that_hear_clips_of_different_lengths_share_a_file() -> None:
-    reference = {"name": "spec_cnn_reference", "model": {"name": "spec_cnn_reference", "widths": [8]}}
+    reference: dict[str, Any] = {"name": "spec_cnn_reference", "model": {"name": "spec_cnn_reference", "widths": [8]}}
     parts = [
         part(0, 0.4, 1.0, **reference),
         part(1, 0.3, 1.0, **reference, data={"clip_seconds": 2.0, "fit": "pad"}),

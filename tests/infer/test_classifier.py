@@ -1,45 +1,26 @@
 from __future__ import annotations
 
-import csv
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import soundfile
 import torch
 
-from esc_ensemble.__main__ import main
-from esc_ensemble.errors import DataError, ModelFileError
+from esc_ensemble.blend.apply import apply_blend
+from esc_ensemble.data.audio import prepare
+from esc_ensemble.errors import ConfigError, DataError, ModelFileError
 from esc_ensemble.export.fused import FusedBlend
 from esc_ensemble.export.parts import load_parts, mixing_of
 from esc_ensemble.export.source import read_source
-from esc_ensemble.infer import METADATA_KEY, Classifier, Prediction, find_audio, to_json, write_predictions
+from esc_ensemble.infer import Classifier, Prediction, find_audio
+from esc_ensemble.predict import shift_waveform
+from tests.bare import ONLY_INFER
 from tests.conftest import Exported, Made
-
-BLOCK_TORCH = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchaudio", "transformers", "accelerate"):
-            raise ImportError("blocked: " + name)
-sys.meta_path.insert(0, Block())
-from esc_ensemble.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-@pytest.fixture
-def clips(synthetic_dir: Path, tmp_path: Path) -> Path:
-    """A folder with five clips."""
-    for path in sorted((synthetic_dir / "audio").iterdir())[::20]:
-        (tmp_path / "clips" / "deeper").mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, tmp_path / "clips" / "deeper" / path.name)
-    return tmp_path / "clips"
+from tests.infer.clips import spoil, with_metadata
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +35,7 @@ def noise(n_clips: int) -> np.ndarray:
 def test_predictions_without_torch_are_torchs(exported: Exported, made: Made, clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     done = subprocess.run(
-        [sys.executable, "-c", BLOCK_TORCH, "infer", str(exported.onnx), str(clips), "--out", str(out)],
+        [sys.executable, "-c", ONLY_INFER, "infer", str(exported.onnx), str(clips), "--out", str(out)],
         capture_output=True,
         text=True,
         check=False,
@@ -64,27 +45,30 @@ def test_predictions_without_torch_are_torchs(exported: Exported, made: Made, cl
     assert len(found) == 5
     content = read_source(made.blend)
     fused = FusedBlend(load_parts(content, made.blend), mixing_of(content)).eval()
-    hear = Classifier(exported.onnx).prepare
-    waves = torch.from_numpy(np.stack([hear(Path(row["file"])) for row in found]))
+    read = Classifier(exported.onnx).read
     with torch.inference_mode():
-        expected = fused(waves).numpy()
+        expected = [fused(torch.from_numpy(read(Path(row["file"])))[None])[0].numpy() for row in found]
     np.testing.assert_allclose([list(row["probabilities"].values()) for row in found], expected, atol=1e-4)
     assert list(found[0]["probabilities"]) == content["class_names"]
 
 
-def test_shifting_outside_equals_shifts_inside(exported: Exported, clips: Path) -> None:
-    paths = find_audio([clips])
-    inside = [p.probabilities for p in Classifier(exported.onnx).predict(paths)]
-    outside = [p.probabilities for p in Classifier(exported.no_tta).predict(paths, tta=True)]
-    plain = [p.probabilities for p in Classifier(exported.no_tta).predict(paths)]
-    np.testing.assert_allclose(outside, inside, atol=1e-4)
-    assert np.abs(np.array(plain) - inside).max() > 1e-4
-
-
-def test_tta_on_a_file_that_has_the_shifts_inside_changes_nothing(classifier: Classifier, clips: Path) -> None:
-    paths = find_audio([clips])
-    first, second = ([p.probabilities for p in classifier.predict(paths, tta=tta)] for tta in (False, True))
-    np.testing.assert_array_equal(first, second)
+def test_a_file_hears_what_was_predicted_of_the_clips_in_training(exported: Exported, made: Made) -> None:
+    """Read by the trainers' own way, int16 cache and all, each model alone, against the file's own way."""
+    content = read_source(made.blend)
+    parts = load_parts(content, made.blend)
+    data = parts[0].spec.data
+    paths = [Path(path) for path in json.loads((made.runs[0] / "manifest.json").read_text())["clip_paths"][:5]]
+    logits = []
+    for part in parts:
+        heard = [prepare(path, data.sample_rate, data.n_samples, data.fit, data.trim_db) for path in paths]
+        waves = torch.from_numpy(np.stack(heard))
+        shifted = shift_waveform(waves, part.shift_seconds, data.sample_rate)
+        with torch.inference_mode():
+            logits.append(np.stack([part.model(each).numpy() for each in shifted]))
+    by_member = [logits[:2], logits[2:]]
+    expected = apply_blend(content, by_member).probabilities
+    found = [prediction.probabilities for prediction in Classifier(exported.onnx, threads=1).predict(paths)]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
@@ -92,7 +76,7 @@ def test_the_batch_size_does_not_matter(classifier: Classifier, clips: Path, bat
     paths = find_audio([clips])
     found = list(classifier.predict(paths, batch_size=batch_size))
     assert [p.path for p in found] == paths
-    expected = classifier.listen(np.stack([classifier.prepare(path) for path in paths]))
+    expected = [classifier.listen(classifier.read(path)[None])[0] for path in paths]
     np.testing.assert_allclose([p.probabilities for p in found], expected, atol=1e-5)
 
 
@@ -109,13 +93,6 @@ def test_a_prediction_names_its_top_classes_the_lower_first_among_equals() -> No
 # --- files that are refused
 
 
-def with_metadata(exported: Exported, path: Path, text: str | None) -> Path:
-    model = onnx.load(exported.onnx)
-    onnx.helper.set_model_props(model, {} if text is None else {METADATA_KEY: text})
-    onnx.save(model, path)
-    return path
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -123,7 +100,8 @@ def with_metadata(exported: Exported, path: Path, text: str | None) -> Path:
         ("{", "damaged"),
         ("[]", "another version"),
         ('{"schema": 99}', "another version"),
-        ('{"schema": 1, "class_names": ["a"]}', "lacks sample_rate"),
+        ('{"schema": 1, "class_names": ["a"]}', "another version"),
+        ('{"schema": 2, "class_names": ["a"]}', "lacks sample_rate"),
     ],
 )
 def test_a_model_without_sound_metadata_is_refused(
@@ -144,15 +122,6 @@ def test_what_is_no_onnx_file_is_refused(exported: Exported, tmp_path: Path, con
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="does not exist"):
         Classifier(tmp_path / "m.onnx")
-
-
-def spoil(clips: Path) -> list[Path]:
-    whole = next(path for path in sorted(clips.rglob("*")) if path.suffix == ".wav")
-    bad = [clips / "cut.wav", clips / "text.wav", clips / "empty.wav"]
-    bad[0].write_bytes(whole.read_bytes()[:-2000])
-    bad[1].write_text("this is a text\n" * 50)
-    bad[2].write_bytes(b"")
-    return bad
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
@@ -193,148 +162,72 @@ def test_missing_paths_and_empty_folders_are_named_together(tmp_path: Path) -> N
         find_audio([tmp_path / "empty", tmp_path / "gone"])
 
 
-# --- written predictions
-
-PREDICTIONS = [
-    Prediction(Path("ä, b.wav"), ("dog", 'say "hi"', "c"), np.array([0.2, 0.7, 0.1], dtype=np.float32)),
-    Prediction(Path("c.wav"), ("dog", 'say "hi"', "c"), np.array([0.5, 0.25, 0.25], dtype=np.float32)),
-]
+# --- clips of different lengths, and recordings
 
 
-def test_csv_holds_the_top_classes_and_every_probability(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "p.csv", PREDICTIONS, k=2)
-    with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert rows[0] == {
-        "file": "ä, b.wav",
-        "top1": 'say "hi"',
-        "top1_probability": "0.700000",
-        "top2": "dog",
-        "top2_probability": "0.200000",
-        "dog": "0.200000",
-        'say "hi"': "0.700000",
-        "c": "0.100000",
-    }
-    assert len(rows) == 2
+def write_noise(path: Path, seconds: float, rate: int = 8000, seed: int = 0) -> Path:
+    soundfile.write(path, 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * rate)), rate)
+    return path
 
 
-def test_json_holds_the_same(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "p.json", PREDICTIONS, k=1)
-    found = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
-    assert found == [to_json(prediction, 1) for prediction in PREDICTIONS]
-    assert found[0]["top"] == [{"class": 'say "hi"', "probability": 0.7}]
+def test_clips_of_any_length_keep_their_order_and_are_heard_as_if_alone(classifier: Classifier, tmp_path: Path) -> None:
+    lengths = (1.0, 0.3, 1.0, 2.5, 0.3, 0.01)
+    paths = [write_noise(tmp_path / f"{n}.wav", seconds, seed=n) for n, seconds in enumerate(lengths)]
+    together = list(classifier.predict(paths, batch_size=4))
+    assert [prediction.path for prediction in together] == paths
+    for prediction in together:
+        (alone,) = classifier.predict([prediction.path])
+        np.testing.assert_allclose(prediction.probabilities, alone.probabilities, atol=1e-5)
 
 
-def test_more_top_classes_than_there_are_give_all(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "p.csv", PREDICTIONS, k=50)
-    header = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()[0]
-    assert "top3" in header
-    assert "top4" not in header
+def test_paths_may_be_texts(classifier: Classifier, tmp_path: Path) -> None:
+    (prediction,) = classifier.predict([str(write_noise(tmp_path / "a.wav", 1.0))])
+    assert prediction.path == tmp_path / "a.wav"
 
 
-# --- the command
+def test_a_recording_is_heard_window_by_window_and_its_mean_counts(classifier: Classifier, tmp_path: Path) -> None:
+    path = write_noise(tmp_path / "long.wav", 3.3)
+    (prediction,) = classifier.predict([path], windows=True, overlap=0.5, batch_size=2)
+    assert [window.start for window in prediction.windows] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.3]
+    assert all(window.end - window.start == pytest.approx(1.0) for window in prediction.windows)
+    whole = classifier.read(path)
+    for window in prediction.windows:
+        start = round(window.start * 8000)
+        (expected,) = classifier.listen(whole[None, start : start + 8000])
+        np.testing.assert_allclose(window.probabilities, expected, atol=1e-5)
+    mean = np.mean([window.probabilities for window in prediction.windows], axis=0)
+    np.testing.assert_allclose(prediction.probabilities, mean, atol=1e-6)
 
 
-def infer(*arguments: object) -> int:
-    return main(["infer", *map(str, arguments), "--threads", "1"])
+def test_without_windows_the_middle_is_heard(classifier: Classifier, tmp_path: Path) -> None:
+    path = write_noise(tmp_path / "long.wav", 3.0)
+    (prediction,) = classifier.predict([path])
+    assert prediction.windows == ()
+    (middle,) = classifier.listen(classifier.read(path)[None, 8000:16000])
+    np.testing.assert_allclose(prediction.probabilities, middle, atol=1e-5)
 
 
-def test_the_command_refuses_bad_input_with_one_message_and_writes_nothing(
-    exported: Exported, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cut, text, _ = spoil(clips)
-    (tmp_path / "nothing").mkdir()
-    (tmp_path / "no.onnx").write_text("no model")
-    unnamed, out = with_metadata(exported, tmp_path / "unnamed.onnx", None), tmp_path / "out.csv"
-    cases = [
-        (exported.onnx, cut),
-        (exported.onnx, text),
-        (exported.onnx, tmp_path / "nothing"),
-        (exported.onnx, tmp_path / "gone.wav"),
-        (exported.onnx,),
-        (unnamed, clips),
-        (tmp_path / "no.onnx", clips),
-        (tmp_path / "gone.onnx", clips),
-    ]
-    for case in cases:
-        assert infer(*case, "--out", out) == 2, case
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert captured.err.count("esc-ens: ") == 1, captured.err
-        assert "Traceback" not in captured.err
-        assert "Unexpected" not in captured.err
-        assert not out.exists()
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+def test_bad_recordings_are_named_together_too(classifier: Classifier, clips: Path) -> None:
+    bad = spoil(clips)
+    with pytest.raises(DataError) as caught:
+        list(classifier.predict(find_audio([clips]), windows=True))
+    assert all(str(path) in str(caught.value) for path in bad)
+    good = list(classifier.predict(find_audio([clips]), windows=True, skip_bad=True))
+    assert len(good) == 5
 
 
-def test_the_command_skips_what_is_bad(
-    exported: Exported, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    spoil(clips)
-    assert infer(exported.onnx, clips, "--skip-bad", "--out", tmp_path / "out.csv") == 0
-    with (tmp_path / "out.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == 5
-    assert "text.wav" in capsys.readouterr().err
+def test_a_threshold_leaves_out_what_is_less_probable() -> None:
+    prediction = Prediction(Path("a.wav"), ("x", "y", "z"), np.array([0.2, 0.5, 0.3], dtype=np.float32))
+    assert prediction.top(3, threshold=0.3) == [("y", 0.5), ("z", pytest.approx(0.3))]
+    assert prediction.top(3, threshold=0.6) == []
 
 
-def test_json_on_stdout_parses_with_the_news_on_stderr(
-    exported: Exported, clips: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert infer(exported.onnx, clips, "--json", "--top", 2) == 0
-    captured = capsys.readouterr()
-    found = json.loads(captured.out)
-    assert len(found) == 5
-    assert len(found[0]["top"]) == 2
-    assert sum(found[0]["probabilities"].values()) == pytest.approx(1.0, abs=1e-4)
-    assert "Hearing" in captured.err
-
-
-def test_without_out_or_json_a_table_is_printed(
-    exported: Exported, clips: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert infer(exported.onnx, clips) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 5
-    assert "top 3" in lines[1]
-    assert lines[-1].count("%") == 3
-
-
-@pytest.mark.parametrize("flag", ["--top", "--batch-size", "--threads"])
-def test_counts_below_their_least_are_refused(
-    exported: Exported, clips: Path, capsys: pytest.CaptureFixture[str], flag: str
-) -> None:
-    assert main(["infer", str(exported.onnx), str(clips), flag, "-1"]) == 2
-    assert flag in capsys.readouterr().err
-
-
-def test_out_may_not_be_a_folder(exported: Exported, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert infer(exported.onnx, clips, "--out", clips) == 1
-    assert "Cannot write" in capsys.readouterr().err
+def test_a_gpu_that_is_not_there_is_told(exported: Exported) -> None:
+    with pytest.raises(ConfigError, match="no GPU"):
+        Classifier(exported.onnx, device="cuda")
 
 
 def test_a_stereo_clip_at_another_rate_is_heard(classifier: Classifier, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal((44100, 2)), 44100)
     (prediction,) = classifier.predict([tmp_path / "a.wav"])
     assert prediction.probabilities.sum() == pytest.approx(1.0, abs=1e-5)
-
-
-def test_a_sample_submission_gives_its_form_to_out(
-    exported: Exported, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    classifier = Classifier(exported.onnx)
-    assert classifier.class_numbers == tuple(range(10))
-    files = find_audio([clips])[::-1]
-    sample, out = tmp_path / "sample.csv", tmp_path / "submission.csv"
-    sample.write_text("fname,target\n" + "".join(f"{path.stem},0\n" for path in files))
-    assert infer(exported.onnx, clips, "--sample-submission", sample, "--out", out) == 0
-    with out.open(newline="") as handle:
-        found = list(csv.reader(handle))
-    expected = [[p.path.stem, str(p.probabilities.argmax())] for p in classifier.predict(files)]
-    assert found == [["fname", "target"], *expected]
-    assert "not known" not in capsys.readouterr().err
-
-    out.unlink()
-    sample.write_text("fname,target\nelsewhere,0\n")
-    assert infer(exported.onnx, clips, "--sample-submission", sample, "--out", out) == 2
-    assert "elsewhere was not predicted" in capsys.readouterr().err
-    assert not out.exists()
