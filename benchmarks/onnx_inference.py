@@ -43,8 +43,8 @@ def main() -> None:
         blend = save_random_blend(Path(scratch) / "run", catalog)
         parts = load_parts(blend, Path(scratch))
         paths = [clip.path for clip in catalog.clips[:N_CLIPS]]
-        options = ExportOptions(data=data, check_clips=N_CLIPS, accuracy_clips=0)
-        done = export_blend(blend, Path(scratch), Path(scratch) / "blend.onnx", options)
+        judged = ExportOptions(data=data, check_clips=N_CLIPS, accuracy_clips=0)
+        done = export_blend(blend, Path(scratch), Path(scratch) / "blend.onnx", judged)
         onnx = done.path
         classifier = Classifier(onnx, threads)
         fused = FusedBlend(parts, mixing_of(blend)).eval()

@@ -59,7 +59,7 @@ def test_a_backbone_of_real_size_trains_resumes_and_exports(
 
     # To ONNX a network of this size takes a minute; smaller ones go there in tests/export.
     assert main(["export", "b", "--format=torchscript", "--check-clips=3", "--json"]) == 0
-    exported = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (exported,) = json.loads(capsys.readouterr().out.splitlines()[-1])["files"]
     assert exported["max_difference"] <= LARGEST_DIFFERENCE
 
 
