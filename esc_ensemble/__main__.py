@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Sequence
 from types import FrameType
 
+from esc_ensemble import __version__
 from esc_ensemble.errors import ConfigError, EscError
 from esc_ensemble.progress import say
 
@@ -58,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(tokens: list[str]) -> None:
     command = next(iter(tokens), "")
+    if command == "--version":
+        print(__version__)
+        return
     if command in OWN_COMMAND_LINES:
         importlib.import_module(OWN_COMMAND_LINES[command]).run(tokens[1:])
         return
@@ -66,11 +70,12 @@ def _run(tokens: list[str]) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("esc_ensemble"):
             raise
-        raise ConfigError(
-            f"This installation has the command{'s' if len(OWN_COMMAND_LINES) > 1 else ''} "
-            f"{', '.join(OWN_COMMAND_LINES)} alone ({error.name} is missing). Install the rest: "
-            'pip install "esc_ensemble[train]"'
-        ) from error
+        here = f"This installation has {' and '.join(f'esc-ens {name}' for name in OWN_COMMAND_LINES)} (try --help)"
+        rest = 'The rest: pip install "esc_ensemble[train]"'
+        if command in ("", "--help", "-h"):
+            print(f"esc-ens {__version__}\n{here}.\n{rest}")
+            return
+        raise ConfigError(f"{here}, but not esc-ens {command}: {error.name} is missing. {rest}") from error
     run(tokens)
 
 
