@@ -21,7 +21,7 @@ from esc_ensemble.progress import say
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
 READER_GONE = 141  # and for a pipe that nobody reads
-OWN_COMMAND_LINES = {"infer": "esc_ensemble.infer.command"}
+OWN_COMMAND_LINES = {"infer": "esc_ensemble.infer.command", "serve": "esc_ensemble.serve.command"}
 """Commands that need no other's packages, and the modules whose `run` does them."""
 
 
