@@ -228,7 +228,8 @@ def _mono_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Waveform]:
         block = file.read(n_frames, dtype="float32", always_2d=True)
         if not len(block):
             return
-        mono: Waveform = block.mean(axis=1)  # (T, channels) -> (T,)
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            mono: Waveform = block.mean(axis=1)  # (T, channels) -> (T,)
         if not np.isfinite(mono).all():
             raise DataError(f"{name} holds samples that are NaN or infinite. Write it again without them.")
         peak = float(np.abs(mono).max())

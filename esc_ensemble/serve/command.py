@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -91,7 +92,7 @@ def _serve(classifier: Classifier, flags: argparse.Namespace, limits: Limits, li
     app = create_app(classifier, limits, flags.model.stem, flags.top)
     server = Server(app, app.state.service, limits)
     _announce(flags.model, classifier, listener)
-    with _stopped_by_signals():
+    with _quiet_decoders(), _stopped_by_signals():
         try:
             server.run(sockets=[listener])
         except OSError as error:  # two that were started at once may both have bound it
@@ -141,6 +142,32 @@ def _stopped_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         yield
+
+
+@contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """Keeps our own messages, and drops those of C libraries: they write lines about every damaged file.
+
+    A client could fill a log with them.
+    """
+    try:
+        errors, results = sys.stderr.fileno(), sys.stdout.fileno()
+    except (OSError, ValueError):  # replaced by something that is no file
+        yield
+        return
+    sys.stdout.flush()
+    ours, kept, nothing = sys.stderr, (os.dup(errors), os.dup(results)), os.open(os.devnull, os.O_WRONLY)
+    try:
+        with os.fdopen(os.dup(errors), "w", buffering=1, errors="backslashreplace") as sys.stderr:
+            os.dup2(nothing, errors)
+            os.dup2(nothing, results)
+            yield
+    finally:
+        sys.stderr = ours
+        os.dup2(kept[0], errors)
+        os.dup2(kept[1], results)
+        for descriptor in (*kept, nothing):
+            os.close(descriptor)
 
 
 def _possible_connections() -> int:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from esc_ensemble.data.audio import Waveform, stream
+from esc_ensemble.data.containers import container
 from esc_ensemble.errors import DataError, TooLongError
 from esc_ensemble.infer.classifier import Classifier, Prediction, Window
 from esc_ensemble.infer.output import to_json
@@ -21,7 +22,7 @@ from esc_ensemble.serve.limits import Limits
 NAME = "The upload"
 """What an audio file is called in messages: its name on the client's disk is not known here."""
 WINDOWS_AT_A_TIME = 4
-"""Heard in one go; between them a client that left is noticed."""
+"""Heard in one go."""
 
 Cut = tuple[int, Waveform]
 """Where a window begins in samples, and the window (N,)."""
@@ -41,13 +42,20 @@ class Question:
     """Part of a window that the next one hears too, from 0 up to, but not, 1."""
 
 
+class NotAudioError(DataError):
+    """The bytes are no audio file of a kind that is decoded."""
+
+
 def read(content: BinaryIO, sample_rate: int, limits: Limits) -> Waveform:
     """Decodes an upload to (T,) float32 in [-1, 1] at `sample_rate`; what is too long, no further than it must.
 
     Raises:
+        NotAudioError: it is no audio.
         TooLongError: the recording is longer, or has more samples, than allowed.
-        DataError: it is not sound audio.
+        DataError: it is damaged.
     """
+    if not container(content):  # the library knows thirty more, some of whose decoders are seldom looked at
+        raise NotAudioError(f"{NAME} does not begin as WAV, FLAC, Ogg, Opus, MP3 or AIFF files do.")
     pieces = list(
         stream(content, sample_rate, name=NAME, max_seconds=limits.max_seconds, max_samples=limits.max_samples)
     )

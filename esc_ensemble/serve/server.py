@@ -6,9 +6,11 @@ uvicorn itself waits for a request's head, and for a client to take its answer, 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -17,6 +19,10 @@ from esc_ensemble.serve.service import Service
 
 GRACE_SECONDS = 10
 """That requests have to end in once the service is stopped."""
+FREE_PIECES = 100
+LEAST_PIECE = 256
+"""Bytes that the pieces of a body must have on average, after the first `FREE_PIECES`: each takes some 100 us of the
+only thread that talks to clients, so that chunks of one byte would keep it from all others."""
 
 
 class Server(uvicorn.Server):
@@ -51,6 +57,24 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+class _Connection(h11.Connection):
+    """The state of one connection, which does not put up with a body in crumbs."""
+
+    _n_pieces = 0
+    _n_bytes = 0
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if type(event) is h11.Request:
+            self._n_pieces = self._n_bytes = 0
+        elif type(event) is h11.Data:
+            self._n_pieces += 1
+            self._n_bytes += len(event.data)
+            if self._n_pieces > FREE_PIECES and self._n_bytes < LEAST_PIECE * self._n_pieces:
+                raise h11.RemoteProtocolError("the body comes in too small pieces")
+        return event
+
+
 def bounded_protocol(limits: Limits) -> type[H11Protocol]:
     """Gives a protocol that keeps the limits of time and number.
 
@@ -66,6 +90,10 @@ def bounded_protocol(limits: Limits) -> type[H11Protocol]:
 
         _head: asyncio.TimerHandle | None = None
         _answer: asyncio.TimerHandle | None = None
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.conn = _Connection(h11.SERVER)
 
         def connection_made(self, transport: Any) -> None:
             nonlocal n_open
@@ -87,6 +115,13 @@ def bounded_protocol(limits: Limits) -> type[H11Protocol]:
             self._head_is_there()
             self._cancel_answer()
             super().connection_lost(exc)
+
+        def send_400_response(self, msg: str) -> None:
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                body = json.dumps({"error": msg}).encode()
+                head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+                self.transport.write(head.encode() + b"\r\nconnection: close\r\n\r\n" + body)
+            self.transport.close()
 
         def pause_writing(self) -> None:
             super().pause_writing()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-import soundfile
 from starlette.requests import ClientDisconnect, Request
 
 from esc_ensemble import __version__
@@ -72,19 +71,8 @@ class Service:
             ClientDisconnect: the client left.
         """
         self._check_queue(question.windows)  # before the body is sent in vain
-        async with self.uploads.receive(request) as content, self._turn(question.windows):
-            if await request.is_disconnected():
-                raise ClientDisconnect
-            try:
-                waveform = await self._work(hearing.read, content, self.classifier.sample_rate, self.limits)
-                windows = await self._listen(request, waveform, question) if question.windows else []
-            except TooLongError as error:
-                raise RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from error
-            except DataError as error:
-                raise RefusalError(_status_of(error), str(error)) from error
-            found = await self._work(hearing.answer, self.classifier, self.name, waveform, windows, question)
-            self.heard_seconds += len(waveform) / self.classifier.sample_rate
-        return found
+        async with self.uploads.receive(request) as content:
+            return await _unless_gone(request, self._hear(content, question))
 
     def about(self) -> dict[str, Any]:
         """Gives what there is to know of the model and of the limits, as plain values."""
@@ -112,14 +100,27 @@ class Service:
         """Lets go of the threads; what they are at ends by itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _listen(self, request: Request, waveform: Waveform, question: Question) -> list[Window]:
+    async def _hear(self, content: BinaryIO, question: Question) -> bytes:
+        async with self._turn(question.windows):
+            try:
+                waveform = await self._work(hearing.read, content, self.classifier.sample_rate, self.limits)
+                windows = await self._hear_windows(waveform, question.overlap) if question.windows else []
+            except TooLongError as error:
+                raise RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from error
+            except hearing.NotAudioError as error:
+                raise RefusalError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error)) from error
+            except DataError as error:
+                raise RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+            found = await self._work(hearing.answer, self.classifier, self.name, waveform, windows, question)
+            self.heard_seconds += len(waveform) / self.classifier.sample_rate
+        return found
+
+    async def _hear_windows(self, waveform: Waveform, overlap: float) -> list[Window]:
         n_window = self.classifier.n_samples
-        hearing.check_number(len(waveform), n_window, question.overlap, self.limits)
+        hearing.check_number(len(waveform), n_window, overlap, self.limits)
         windows: list[Window] = []
-        for batch in hearing.batches(waveform, n_window, question.overlap):
+        for batch in hearing.batches(waveform, n_window, overlap):  # a client that left is noticed between them
             windows += await self._work(hearing.listen, self.classifier, batch)
-            if await request.is_disconnected():
-                raise ClientDisconnect
         return windows
 
     async def _work(self, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -155,11 +156,27 @@ class Service:
             raise too_busy(f"{self.n_waiting} requests are waiting already. Try again.")
 
 
-def _status_of(error: DataError) -> HTTPStatus:
-    """Tells what is no audio at all from audio that is broken."""
-    if isinstance(error.__cause__, soundfile.LibsndfileError):
-        return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    return HTTPStatus.UNPROCESSABLE_ENTITY
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Gives what work comes to; gives it up as soon as the client leaves, so that nobody waits behind the departed.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    working, watching = asyncio.create_task(work), asyncio.create_task(_leaves(request))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        watching.cancel()
+        await asyncio.wait((working, watching))
+
+
+async def _leaves(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _summary(score: dict[str, Any]) -> dict[str, Any]:
