@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -241,6 +242,8 @@ def _unreadable(bad: Sequence[str]) -> DataError:
 
 
 def _open_session(model: Path, threads: int, device: Device, lasting: bool) -> Any:
+    # From its import on it would write events to the user's cache and send them to its makers (1.29 and later).
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # noqa: PLC0415 - so that reading `Prediction`s needs no runtime
     except ImportError as error:

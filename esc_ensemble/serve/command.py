@@ -90,8 +90,7 @@ def _serve(classifier: Classifier, flags: argparse.Namespace, limits: Limits, li
     from esc_ensemble.serve.server import Server  # noqa: PLC0415
 
     app = create_app(classifier, limits, flags.model.stem, flags.top)
-    server = Server(app, app.state.service, limits)
-    _announce(flags.model, classifier, listener)
+    server = Server(app, app.state.service, limits, lambda: _announce(flags.model, classifier, listener))
     with _quiet_decoders(), _stopped_by_signals():
         try:
             server.run(sockets=[listener])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -32,10 +33,12 @@ class Server(uvicorn.Server):
         app: the application.
         service: the one behind it.
         limits: of time and number of connections.
+        on_start: called once connections are taken.
     """
 
-    def __init__(self, app: Any, service: Service, limits: Limits) -> None:
+    def __init__(self, app: Any, service: Service, limits: Limits, on_start: Callable[[], None]) -> None:
         self.service = service
+        self.on_start = on_start
         super().__init__(
             uvicorn.Config(
                 app,
@@ -50,6 +53,12 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to listen."""
+        await super().startup(sockets)
+        if self.started:
+            self.on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends once the requests that were received whole are answered."""

@@ -180,10 +180,6 @@ async def _leaves(request: Request) -> None:
 
 
 def _summary(score: dict[str, Any]) -> dict[str, Any]:
+    told = {name: score[name] for name in ("name", "title", "cross_fitted", "top1_interval") if name in score}
     metrics = score.get("metrics", {})
-    return {
-        "name": score.get("name"),
-        "title": score.get("title"),
-        **{name: metrics[name] for name in SCORES if name in metrics},
-        "top1_interval": score.get("top1_interval"),
-    }
+    return told | {name: metrics[name] for name in SCORES if name in metrics}
