@@ -13,16 +13,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import clients
 import pytest
 
 from tests.serve.models import CLASSES
-
-if TYPE_CHECKING:
-    from benchmarks import clients
-else:
-    import clients
 
 GIGABYTE = 1 << 30
 TIMEOUT = 2.0

@@ -49,11 +49,12 @@
     if (tooMuch) { fail(tooMuch); byId("result").hidden = true; return; }
     const decoded = await file.arrayBuffer().then(Sound.decode).catch(() => null);
     if (signal.aborted) return;
-    Player.load(decoded && file, decoded ? decoded.seconds : 0);
+    const wav = decoded && Sound.toWav(decoded.samples);
+    Player.load(wav, decoded ? decoded.seconds : 0);
     byId("play").disabled = !decoded;
     byId("length").textContent = decoded ? clock(decoded.seconds) : "";
     const drawing = decoded ? draw(decoded, signal) : blind("This browser cannot decode the file, so it is neither shown nor played here.");
-    await Promise.all([drawing, answer(file, decoded, signal)]);
+    await Promise.all([drawing, answer(file, decoded, wav, signal)]);
   }
   function clear(file) {
     Player.load(null, 0);
@@ -95,16 +96,13 @@
     Player.drawFrequencies(byId("picture"), picture.top);
   }
 
-  async function answer(file, decoded, signal) {
+  async function answer(file, decoded, wav, signal) {
     const query = new URLSearchParams({ top: N_TOP, ...windowsFor(decoded ? decoded.seconds : 0) });
     const started = performance.now();
     try {
       let response = await post(file, query, signal);
       // Browsers decode some formats that the service does not, such as AAC.
-      if (response.status === 415 && decoded) {
-        const wav = Sound.toWav(decoded.samples);
-        if (wav.size <= limits.megabytes * 1e6) response = await post(wav, query, signal);
-      }
+      if (response.status === 415 && wav && wav.size <= limits.megabytes * 1e6) response = await post(wav, query, signal);
       const found = await response.json();
       if (!response.ok) {
         fail(found.error);

@@ -7,6 +7,7 @@ const Player = (() => {
   const screen = byId("screen"), head = byId("playhead"), button = byId("play"), now = byId("now"), axis = byId("axis");
   const audio = new Audio();
   let seconds = 0, url = "", follower = () => {};
+  let wanted = null;  // where to go once the last seek is done: browsers stumble over seeks upon seeks
 
   function make(tag, className, text = "", style = {}) {
     const element = document.createElement(tag);
@@ -27,18 +28,24 @@ const Player = (() => {
     follower(time);
   }
   function follow() {
-    show(audio.currentTime);
+    show(where());
     if (!audio.paused) requestAnimationFrame(follow);
   }
+  const where = () => (wanted === null ? audio.currentTime : wanted);
   function seek(time) {
-    const wanted = Math.min(seconds, Math.max(0, time));
-    if (url) audio.currentTime = wanted;
+    if (!url) return;
+    wanted = Math.min(seconds, Math.max(0, time));
     show(wanted);
+    if (!audio.seeking) go();
+  }
+  function go() {
+    audio.currentTime = wanted;
+    wanted = null;
   }
   function toggle() {
     if (!url) return;
     if (!audio.paused) { audio.pause(); return; }
-    if (audio.ended || audio.currentTime >= seconds - 0.02) audio.currentTime = 0;
+    if (where() >= seconds - 0.02) seek(0);
     audio.play().catch((error) => { now.textContent = `cannot be played: ${error.message}`; });
   }
   function pressed(on) {
@@ -47,8 +54,8 @@ const Player = (() => {
   }
   audio.addEventListener("play", () => { pressed(true); requestAnimationFrame(follow); });
   audio.addEventListener("pause", () => pressed(false));
-  audio.addEventListener("seeked", () => show(audio.currentTime));
-  audio.addEventListener("ended", () => { pressed(false); show(0); audio.currentTime = 0; });
+  audio.addEventListener("seeked", () => { if (wanted === null) show(audio.currentTime); else go(); });
+  audio.addEventListener("ended", () => { pressed(false); seek(0); });
   button.addEventListener("click", toggle);
 
   const timeAt = (event) => {
@@ -64,7 +71,7 @@ const Player = (() => {
   screen.addEventListener("keydown", (event) => {
     const fine = seconds > 60 ? 1 : 0.1, coarse = seconds > 60 ? 10 : 1;
     const steps = { ArrowLeft: -fine, ArrowDown: -fine, ArrowRight: fine, ArrowUp: fine, PageDown: -coarse, PageUp: coarse };
-    if (event.key in steps) seek(audio.currentTime + steps[event.key]);
+    if (event.key in steps) seek(where() + steps[event.key]);
     else if (event.key === "Home") seek(0);
     else if (event.key === "End") seek(seconds);
     else if (event.key === " " || event.key === "Enter") toggle();
@@ -75,6 +82,7 @@ const Player = (() => {
   /** Takes a file of so many seconds, or none; what played before stops. */
   function load(file, length) {
     audio.pause();
+    wanted = null;
     if (url) URL.revokeObjectURL(url);
     url = file ? URL.createObjectURL(file) : "";
     if (file) audio.src = url;
@@ -110,5 +118,5 @@ const Player = (() => {
   let resized = 0;
   window.addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAxis, 150); });
 
-  return { load, seek, clock, make, drawFrequencies, onMove: (function_) => { follower = function_; }, get time() { return audio.currentTime; } };
+  return { load, seek, clock, make, drawFrequencies, onMove: (function_) => { follower = function_; }, get time() { return where(); } };
 })();
