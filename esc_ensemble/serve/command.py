@@ -112,7 +112,7 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter where a part of the name is too long
         raise _explain(error, host, port) from error
     try:
         if os.name == "posix":  # elsewhere it would let two programs listen
@@ -124,8 +124,8 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _explain(error: OSError, host: str, port: int) -> ConfigError | WorkError:
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+def _explain(error: OSError | UnicodeError, host: str, port: int) -> ConfigError | WorkError:
+    if isinstance(error, (socket.gaierror, UnicodeError)) or error.errno == errno.EADDRNOTAVAIL:
         return ConfigError(f"--host is {host}, which is no address of this machine (127.0.0.1, 0.0.0.0, ::).")
     if error.errno == errno.EADDRINUSE:
         return WorkError(f"Port {port} is in use. Choose another with --port, or stop the program that has it.")

@@ -98,7 +98,7 @@ class Uploads:
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "A compressed body is not taken: send the file's bytes as they are."
             )
         declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self.limits.max_bytes:
+        if declared.isdecimal() and int(declared) > self.limits.max_bytes:
             raise self._too_large()
 
     async def _fill(self, upload: _Upload, request: Request) -> None:

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from esc_ensemble.data import audio
 from esc_ensemble.data.audio import AUDIO_SUFFIXES, decode, fit_to_length, prepare, stream, trim_silence
+from esc_ensemble.data.containers import container
 from esc_ensemble.errors import DataError, TooLongError
 
 SEED = np.random.default_rng(0)
@@ -137,6 +138,19 @@ def test_bytes_in_pieces_are_what_the_file_decodes_to(
     pieces = list(stream(io.BytesIO(path.read_bytes()), 16000, name="The upload"))
     assert len(pieces) > 2
     np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "name"),
+    [(".wav", "WAV"), (".aiff", "AIFF"), (".flac", "FLAC"), (".ogg", "Ogg"), (".opus", "Ogg"), (".mp3", "MP3")],
+)
+def test_the_first_bytes_name_the_container(tmp_path: Path, suffix: str, name: str) -> None:
+    content = write(tmp_path / f"a{suffix}", tone(440, 16000)).read_bytes()
+    assert container(io.BytesIO(content)) == name
+    tag = b"ID3\x04\0\0\0\0\x01\x02" + bytes(130)
+    assert container(io.BytesIO(tag + tag + content)) == name
+    for broken in (b"", content[:1], b"x" + content, tag, tag * 9 + content):
+        assert container(io.BytesIO(broken)) == ""
 
 
 def test_what_is_too_long_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from esc_ensemble.serve import command
         (["m.onnx", "--port", "0", "--timeout", "nan"], "must be a number above 0 (found nan)"),
         (["m.onnx", "--port", "0", "--queue", "-1"], "must be at least 0 (found -1)"),
         (["m.onnx", "--port", "0", "--host", "no.such.host.invalid"], "which is no address of this machine"),
+        (["m.onnx", "--port", "0", "--host", "a" * 99], "which is no address of this machine"),
         (["m.onnx", "--port", "0"], "Model m.onnx does not exist"),
         (["broken.onnx", "--port", "0"], "broken.onnx cannot be read as an ONNX model"),
     ],
