@@ -22,7 +22,7 @@ from esc_ensemble.progress import say
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
 READER_GONE = 141  # and for a pipe that nobody reads
-OWN_COMMAND_LINES = {"infer": "esc_ensemble.infer.command"}
+OWN_COMMAND_LINES = {"infer": "esc_ensemble.infer.command", "serve": "esc_ensemble.serve.command"}
 """Commands that need no other's packages, and the modules whose `run` does them."""
 
 
@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and gives its exit code: 0 done, 1 the work failed, 2 input or usage was wrong."""
     # Threads that wait spin by default, and on a busy machine starve the ones they wait for: ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # onnxruntime 1.29 and later write events of each model to the user's cache, and send them to their makers.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt_once)
     tokens = list(sys.argv[1:] if arguments is None else arguments)

@@ -22,6 +22,10 @@ class DataError(EscError):
     """A data set, an audio file or a metadata table breaks a rule."""
 
 
+class TooLongError(DataError):
+    """A recording is longer, or larger once decoded, than whoever asked for it takes."""
+
+
 class LogitsError(EscError):
     """A logits file breaks the contract of `esc_ensemble.logits`, or files do not fit together."""
 

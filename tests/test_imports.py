@@ -31,6 +31,7 @@ LEVELS = [
     {"submission"},
     {"blend"},
     {"infer", "cost"},
+    {"serve"},
     {"export"},
     {"testset"},
     {"report"},
@@ -60,7 +61,7 @@ NO_TORCH = {
         "fold_scores",
         "baseline",
     ),
-    *("submission", "blend", "infer", "cli", "__main__"),
+    *("submission", "blend", "infer", "serve", "cli", "__main__"),
 }
 HEAVY = {"torch", "torchaudio", "transformers", "accelerate", "safetensors"}
 
@@ -151,6 +152,7 @@ def test_the_command_line_imports_rooms_with_torch_inside_commands_alone() -> No
 def test_what_needs_no_torch_loads_none() -> None:
     names = [
         *("esc_ensemble.__main__", "esc_ensemble.infer", "esc_ensemble.submission", "esc_ensemble.blend.ensemble"),
+        *("esc_ensemble.serve.app", "esc_ensemble.serve.command", "esc_ensemble.serve.server"),
         *("esc_ensemble.data.audio", "esc_ensemble.data.cache", "esc_ensemble.logits", "esc_ensemble.metrics"),
     ]
     code = f"import sys, {', '.join(names)}; print(sorted({HEAVY | {'librosa'}} & set(sys.modules)))"

@@ -49,6 +49,7 @@ app.command(blending.blend)
 app.command(blending.predict)
 app.command(blending.export)
 app.command(blending.infer)
+app.command(blending.serve)
 app.command(reporting.report)
 
 

@@ -187,3 +187,10 @@ def infer(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=Tru
     from esc_ensemble.infer.command import run  # noqa: PLC0415
 
     run(tokens)
+
+
+def serve(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> None:
+    """Answer HTTP requests: audio in, names of sounds out; torch is not needed."""
+    from esc_ensemble.serve.command import run  # noqa: PLC0415
+
+    run(tokens)

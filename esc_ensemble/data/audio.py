@@ -17,7 +17,7 @@ import soundfile
 import soxr
 
 from esc_ensemble.data.containers import missing_end
-from esc_ensemble.errors import DataError
+from esc_ensemble.errors import DataError, TooLongError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
 """File name endings, in lower case, that this package decodes."""
@@ -25,7 +25,10 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 MAX_PEAK = 16.0
 TRIM_FRAME_SECONDS = 0.01
-BLOCK_FRAMES = 1 << 20
+BLOCK_SAMPLES = 1 << 20
+"""Of all channels together, decoded at a time."""
+UNKNOWN_FRAMES = 1 << 62
+"""The library gives a number above this where the writer streamed to a pipe and could not tell the length."""
 QUALITY = "HQ"
 
 Waveform = npt.NDArray[np.float32]
@@ -46,16 +49,16 @@ def decode(source: Path | BinaryIO, sample_rate: int, *, name: str = "", max_sec
         (T,) float32 in [-1, 1].
 
     Raises:
-        DataError: the file is absent, empty, not audio, cut short or too long, or its samples are none, not finite or
-            far out of range.
+        TooLongError: it is longer than `max_seconds`.
+        DataError: the file is absent, empty, not audio or cut short, or its samples are none, not finite or far out
+            of range.
     """
     name = name or str(source)
     with _told(name), _open(source, name) as file:
         blocks, n_frames = [], 0
         for block in _mono_blocks(file, name):
             n_frames += len(block)
-            if n_frames > max_seconds * file.samplerate:
-                raise DataError(f"{name} is longer than {max_seconds:g} s.")
+            _check_size(file, n_frames, name, max_seconds)
             blocks.append(block)
         _check_length(file, n_frames, name)
         mono: Waveform = np.concatenate(blocks)
@@ -67,8 +70,23 @@ def decode(source: Path | BinaryIO, sample_rate: int, *, name: str = "", max_sec
     return clipped
 
 
-def stream(path: Path, sample_rate: int) -> Iterator[Waveform]:
+def stream(
+    source: Path | BinaryIO,
+    sample_rate: int,
+    *,
+    name: str = "",
+    max_seconds: float = math.inf,
+    max_samples: float = math.inf,
+) -> Iterator[Waveform]:
     """Reads a file as `decode` does, piece by piece, so that a recording of many hours needs little memory.
+
+    Args:
+        source: the file, or its content, open for reading bytes.
+        sample_rate: in Hz.
+        name: what the file is called in messages; its path where not given.
+        max_seconds: a longer one is refused, at once where its header tells.
+        max_samples: so is one with more samples than this in all channels together: many channels at a high rate
+            take long to decode.
 
     Yields:
         (T,) float32 in [-1, 1], of any length each; one after the other they are what `decode` gives.
@@ -76,14 +94,17 @@ def stream(path: Path, sample_rate: int) -> Iterator[Waveform]:
     Raises:
         DataError: as for `decode`, when the file's end shows it only after its pieces.
     """
-    name = str(path)
-    with _told(name), _open(path, name) as file:
+    name = name or str(source)
+    with _told(name), _open(source, name) as file:
+        if _tells_length(file):
+            _check_size(file, file.frames, name, max_seconds, max_samples)
         resampler = None
         if file.samplerate != sample_rate:
             resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality=QUALITY)
         n_frames = 0
         for block in _mono_blocks(file, name):
             n_frames += len(block)
+            _check_size(file, n_frames, name, max_seconds, max_samples)
             piece = block if resampler is None else resampler.resample_chunk(block)
             if len(piece):
                 yield np.clip(piece, -1.0, 1.0)
@@ -202,11 +223,13 @@ def _check_end(file: BinaryIO, name: str) -> None:
 
 def _mono_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Waveform]:
     """Reads the mean of all channels in blocks: a damaged header may promise more samples than any memory holds."""
+    n_frames = max(1, BLOCK_SAMPLES // file.channels)
     while True:
-        block = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+        block = file.read(n_frames, dtype="float32", always_2d=True)
         if not len(block):
             return
-        mono: Waveform = block.mean(axis=1)  # (T, channels) -> (T,)
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            mono: Waveform = block.mean(axis=1)  # (T, channels) -> (T,)
         if not np.isfinite(mono).all():
             raise DataError(f"{name} holds samples that are NaN or infinite. Write it again without them.")
         peak = float(np.abs(mono).max())
@@ -218,11 +241,26 @@ def _mono_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Waveform]:
         yield mono
 
 
+def _check_size(
+    file: soundfile.SoundFile, n_frames: int, name: str, max_seconds: float, max_samples: float = math.inf
+) -> None:
+    if n_frames > max_seconds * file.samplerate:
+        raise TooLongError(f"{name} is longer than {max_seconds:g} s.")
+    if n_frames * file.channels > max_samples:
+        raise TooLongError(
+            f"{name} has more than {max_samples:.0f} samples in its {file.channels} channels at {file.samplerate} Hz."
+        )
+
+
+def _tells_length(file: soundfile.SoundFile) -> bool:
+    """Whether the header holds the number of samples; that of an MP3 may be the library's estimate."""
+    return file.format != "MP3" and file.frames < UNKNOWN_FRAMES
+
+
 def _check_length(file: soundfile.SoundFile, n_frames: int, name: str) -> None:
     if n_frames == 0:
         raise DataError(f"{name} holds no samples.")
-    # The library estimates the length of an MP3 that does not tell it.
-    if n_frames < file.frames and file.format != "MP3":
+    if n_frames < file.frames and _tells_length(file):
         raise DataError(
             f"{name} is cut short: its header promises {file.frames} samples, {n_frames} could be decoded. Fetch or "
             "copy it again."

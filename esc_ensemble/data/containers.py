@@ -1,4 +1,7 @@
-"""Whether an audio file ends before its container says it should; decoders accept that without a word."""
+"""What an audio file is by its first bytes, and whether it ends before they say that it should.
+
+Decoders accept files that are cut short without a word.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,29 @@ OGG_PAGE_MAX = 27 + 255 + 255 * 255
 OGG_LAST_PAGE = 0x04
 # Writers that stream to a pipe cannot go back to fill in the size and leave a number near 2^31 or 2^32.
 RIFF_SIZE_UNKNOWN = 0x7FFF_0000
+MOST_TAGS = 4
+
+
+def container(file: BinaryIO) -> str:
+    """Names the container: WAV, AIFF, FLAC, Ogg or MP3; empty where it is none of them.
+
+    Args:
+        file: open for reading bytes; where it stands does not matter.
+    """
+    start, head = 0, b""
+    for _ in range(MOST_TAGS):
+        file.seek(start)
+        head = file.read(12).ljust(12)
+        if head[:3] != b"ID3":  # a tag that may stand before any of them
+            break
+        start += 10 + _tag_size(head)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:] == b"WAVE":
+        return "WAV"
+    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
+        return "AIFF"
+    if head[0] == 0xFF and head[1] >= 0xE0:
+        return "MP3"
+    return {b"fLaC": "FLAC", b"OggS": "Ogg"}.get(head[:4], "")
 
 
 def missing_end(file: BinaryIO) -> str:
@@ -73,8 +99,8 @@ def _short_ogg(file: BinaryIO, n_bytes: int) -> str:
 def _short_mp3(file: BinaryIO, n_bytes: int, head: bytes) -> str:
     """Holds the file to the number of bytes that the Xing header tells, where the encoder wrote one."""
     start = 0
-    if head[:3] == b"ID3":  # a tag before the first frame; its size has 7 bits a byte
-        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    if head[:3] == b"ID3":  # a tag before the first frame
+        start = 10 + _tag_size(head)
     file.seek(start)
     frame = file.read(256)
     position = max(frame.find(b"Xing"), frame.find(b"Info"))
@@ -85,3 +111,8 @@ def _short_mp3(file: BinaryIO, n_bytes: int, head: bytes) -> str:
     (size,) = struct.unpack(">I", frame[place : place + 4])
     left = n_bytes - start
     return f"its header promises {size} bytes, {left} are there" if left < size else ""
+
+
+def _tag_size(head: bytes) -> int:
+    """Gives the length of an ID3 tag without its head, which holds 7 bits of it a byte."""
+    return sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))

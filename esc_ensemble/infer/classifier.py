@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,17 +62,19 @@ class Classifier:
         model: the `.onnx` file.
         threads: CPU threads; 0 takes the cores this process may use.
         device: auto takes a GPU where onnxruntime has one.
+        lasting: made to hear clips of ever new lengths for weeks: memory does not grow with each of them, for some
+            percent of the speed.
 
     Raises:
         ModelFileError: the file is missing, not ONNX, or was not exported by esc_ensemble.
         ConfigError: onnxruntime is not there, or a GPU is asked for that it does not have.
     """
 
-    def __init__(self, model: str | Path, threads: int = 0, device: Device = "auto") -> None:
+    def __init__(self, model: str | Path, threads: int = 0, device: Device = "auto", *, lasting: bool = False) -> None:
         model = Path(model)
         if not model.is_file():
             raise ModelFileError(f"Model {model} does not exist. Make one with `esc-ens export BLEND`.")
-        self.session = _open_session(model, threads, device)
+        self.session = _open_session(model, threads, device, lasting)
         self.metadata = _read_metadata(self.session, model)
         self.class_names: tuple[str, ...] = tuple(self.metadata["class_names"])
         # The data set's own; empty where the runs did not say.
@@ -238,7 +241,9 @@ def _unreadable(bad: Sequence[str]) -> DataError:
     return DataError(list_problems("These files cannot be heard:", bad, "Leave them out with --skip-bad."))
 
 
-def _open_session(model: Path, threads: int, device: Device) -> Any:
+def _open_session(model: Path, threads: int, device: Device, lasting: bool) -> Any:
+    # From its import on it would write events to the user's cache and send them to its makers (1.29 and later).
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # noqa: PLC0415 - so that reading `Prediction`s needs no runtime
     except ImportError as error:
@@ -252,6 +257,7 @@ def _open_session(model: Path, threads: int, device: Device) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or free_cores()
     options.log_severity_level = 3
+    options.enable_mem_pattern = not lasting  # it keeps a plan of memory for every length that it has seen
     providers = [name for name in PROVIDERS if name in available and (device != "cpu" or name != PROVIDERS[0])]
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=providers)

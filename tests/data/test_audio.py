@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import math
 import shutil
 from pathlib import Path
@@ -13,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from esc_ensemble.data.audio import AUDIO_SUFFIXES, decode, fit_to_length, prepare, trim_silence
-from esc_ensemble.errors import DataError
+from esc_ensemble.data import audio
+from esc_ensemble.data.audio import AUDIO_SUFFIXES, decode, fit_to_length, prepare, stream, trim_silence
+from esc_ensemble.data.containers import container
+from esc_ensemble.errors import DataError, TooLongError
 
 SEED = np.random.default_rng(0)
 WAVES = hnp.arrays(np.float32, st.integers(1, 500), elements=st.floats(-1, 1, width=32))
@@ -123,6 +126,51 @@ def test_a_wav_streamed_to_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
     path.write_bytes(content)
     assert decode(path, 16000).shape == (16000,)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (44100, 2), (8000, 5)])
+def test_bytes_in_pieces_are_what_the_file_decodes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, channels: int
+) -> None:
+    path = write(tmp_path / "a.flac", SEED.uniform(-1, 1, size=(2 * rate, channels)), rate)
+    whole = decode(path, 16000)
+    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 10_000)
+    pieces = list(stream(io.BytesIO(path.read_bytes()), 16000, name="The upload"))
+    assert len(pieces) > 2
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "name"),
+    [(".wav", "WAV"), (".aiff", "AIFF"), (".flac", "FLAC"), (".ogg", "Ogg"), (".opus", "Ogg"), (".mp3", "MP3")],
+)
+def test_the_first_bytes_name_the_container(tmp_path: Path, suffix: str, name: str) -> None:
+    content = write(tmp_path / f"a{suffix}", tone(440, 16000)).read_bytes()
+    assert container(io.BytesIO(content)) == name
+    tag = b"ID3\x04\0\0\0\0\x01\x02" + bytes(130)
+    assert container(io.BytesIO(tag + tag + content)) == name
+    for broken in (b"", content[:1], b"x" + content, tag, tag * 9 + content):
+        assert container(io.BytesIO(broken)) == ""
+
+
+def test_what_is_too_long_is_refused(tmp_path: Path) -> None:
+    content = write(tmp_path / "a.flac", np.zeros((16000, 2)), 8000).read_bytes()
+    assert sum(map(len, stream(io.BytesIO(content), 16000, max_seconds=2.0, max_samples=32000))) == 32000
+    with pytest.raises(TooLongError, match=r"The upload is longer than 1\.5 s"):
+        list(stream(io.BytesIO(content), 16000, name="The upload", max_seconds=1.5))
+    with pytest.raises(TooLongError, match="more than 31999 samples in its 2 channels at 8000 Hz"):
+        list(stream(io.BytesIO(content), 16000, max_samples=31999))
+    with pytest.raises(TooLongError, match="longer than"):
+        decode(io.BytesIO(content), 16000, max_seconds=1.5)
+
+
+def test_a_header_that_hides_the_length_deceives_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bytearray(write(tmp_path / "a.flac", np.zeros(80000), 8000).read_bytes())
+    content[21] &= 0xF0  # the number of samples has the last 36 of these bits; 0 says that it is not known
+    content[22:26] = bytes(4)
+    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 8000)
+    with pytest.raises(TooLongError, match="longer than 3 s"):
+        list(stream(io.BytesIO(content), 16000, max_seconds=3.0))
 
 
 def test_trim_cuts_both_ends_to_whole_frames() -> None:
