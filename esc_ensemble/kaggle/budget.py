@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
@@ -89,6 +89,10 @@ class Recipe:
     settings: dict[str, Any] = field(default_factory=dict)
     gentle: dict[str, Any] = field(default_factory=dict)
     """What changes where the training is short."""
+
+    def again(self) -> Recipe:
+        """Gives the same with another seed: a further member, where time is left."""
+        return replace(self, name=f"{self.name}-1", settings=merge(self.settings, {"seed": 1}))
 
     def config(self, epochs: int = 1, steps: int = 0, device: str = "auto") -> TrainerConfig:
         """Gives all settings for so many epochs, in which a fold takes so many steps."""

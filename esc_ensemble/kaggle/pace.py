@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from esc_ensemble.training.loop import train_model
 from esc_ensemble.training.step import TrainingData
 
 N_STEPS, N_EPOCHS = 3, 2
+HISTORY = "history.csv"
 HEARING = 0.4
 """Of the time that a clip takes in training is what it takes to be heard once."""
 
@@ -51,7 +53,7 @@ def measure_company(recipe: Recipe, n_classes: int, n_parallel: int, folder: Pat
     folders = [folder / f"together-{number}" for number in range(n_parallel)]
     run_together(_work, [(config, n_classes, threads, each) for each in folders])
     seconds = time.monotonic() - start
-    together = min(_speed(each) for each in folders)
+    together = min(_speeds(each)[-1] for each in folders)
     training = max(_seconds(each) for each in folders)
     return Company(n_parallel, max(1.0, alone / together), max(0.0, seconds - training))
 
@@ -74,6 +76,12 @@ def measure_pace(
     speed = alone / company.slowdown
     hear = HEARING * n_test * len(config.shift_seconds) / (speed * company.n_parallel)  # by all cores together
     return Pace(speed, company.n_parallel, company.start_seconds, hear)
+
+
+def seen_pace(pace: Pace, run_dir: Path) -> Pace:
+    """Gives the pace that the folds of a run really had, the slowest of them."""
+    speed = min(statistics.median(_speeds(folder)) for folder in run_dir.glob("fold-*") if (folder / HISTORY).exists())
+    return replace(pace, clips_per_second=speed, hear_seconds=pace.hear_seconds * pace.clips_per_second / speed)
 
 
 def clips_per_second(config: TrainerConfig, n_classes: int, threads: int, folder: Path) -> float:
@@ -101,7 +109,7 @@ def clips_per_second(config: TrainerConfig, n_classes: int, threads: int, folder
     folder.mkdir(parents=True, exist_ok=True)
     how = {"accelerator": accelerator, "folder": folder, "seed": 0, "title": "Measuring"}
     train_model(model, data, train, config.augment, config.mix, **how)
-    return _speed(folder)
+    return _speeds(folder)[-1]
 
 
 def _work(config: TrainerConfig, n_classes: int, threads: int, folder: Path) -> None:
@@ -111,12 +119,12 @@ def _work(config: TrainerConfig, n_classes: int, threads: int, folder: Path) -> 
 
 
 def _history(folder: Path) -> list[dict[str, str]]:
-    with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
+    with (folder / HISTORY).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def _speed(folder: Path) -> float:
-    return float(_history(folder)[-1]["clips_per_second"])
+def _speeds(folder: Path) -> list[float]:
+    return [float(row["clips_per_second"]) for row in _history(folder)]
 
 
 def _seconds(folder: Path) -> float:

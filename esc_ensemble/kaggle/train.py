@@ -26,7 +26,7 @@ from esc_ensemble.data.catalog import Catalog, load_catalog, load_unlabelled
 from esc_ensemble.errors import DataError, EscError
 from esc_ensemble.export.source import read_source
 from esc_ensemble.kaggle.budget import A_PRO, QUICK, A, Clock, Pace, Plan, Recipe, TimeIsUp, choose, plan_run
-from esc_ensemble.kaggle.pace import Company, guess_company, measure_company, measure_pace
+from esc_ensemble.kaggle.pace import Company, guess_company, measure_company, measure_pace, seen_pace
 from esc_ensemble.processes import can_spawn
 from esc_ensemble.testset.options import PredictOptions
 from esc_ensemble.testset.predict import predict_test
@@ -40,8 +40,10 @@ SHARE = 0.9
 """Part of the time left that is planned with."""
 LONG = 240.0
 """With so many seconds left it pays to measure what folds at once cost each other."""
-SECOND_LEAST = 0.5
-"""The second member is trained if this part of its epochs fits, with all folds."""
+MORE_LEAST = 0.5
+"""A further member is trained if this part of its epochs fits, with all folds."""
+MORE_SECONDS = 15.0
+"""With fewer seconds left nothing more is begun."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,13 @@ class _Session:
             self.say("The time left is too short to train a single epoch.")
             return
         self._train(plan, catalog)
-        if self.job.second is not None and self.runs:
-            self._train_second(self.job.second, company, catalog, sizes)
+        if not self.runs or plan.n_folds < len(sizes):
+            return
+        if self.job.second is not None and self.clock.left > LONG:
+            pace = self._pace(self.job.second, company, catalog)
+            self._train_more(self.job.second, self.job.second.most_epochs, pace, catalog, sizes)
+        pace = seen_pace(paces[plan.recipe.name], self.runs[0])
+        self._train_more(plan.recipe.again(), plan.epochs, pace, catalog, sizes)
 
     def _load(self) -> Catalog:
         reasons = []
@@ -235,11 +242,18 @@ class _Session:
         train_run(cut_dir, short, catalog, self._options(tuple(epochs), 1))
         return cut_dir
 
-    def _train_second(self, recipe: Recipe, company: Company, catalog: Catalog, sizes: Mapping[int, int]) -> None:
-        """Trains the second member if enough of it fits."""
-        pace = self._pace(recipe, company, catalog)
-        plan = plan_run(recipe, sizes, pace, SHARE * self.clock.left)
-        if plan is None or plan.n_folds < len(sizes) or plan.epochs < SECOND_LEAST * recipe.most_epochs:
+    def _train_more(self, recipe: Recipe, epochs: int, pace: Pace, catalog: Catalog, sizes: Mapping[int, int]) -> None:
+        """Trains a further member if enough of it fits.
+
+        Args:
+            recipe: how.
+            epochs: that it should have, half of which will do.
+            pace: how fast.
+            catalog: the clips.
+            sizes: number of training clips of each fold.
+        """
+        plan = plan_run(recipe, sizes, pace, SHARE * self.clock.left) if self.clock.left > MORE_SECONDS else None
+        if plan is None or plan.n_folds < len(sizes) or plan.epochs < MORE_LEAST * epochs:
             self.say(f"{self.clock.left:.0f} s are too few for {recipe.name}: it is left out")
             return
         self._train(plan, self._decode(recipe.config().data, catalog))
