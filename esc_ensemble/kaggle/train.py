@@ -124,8 +124,7 @@ class _Session:
         if plan is None:
             self.say("The time left is too short to train a single epoch.")
             return
-        self._train(plan, catalog)
-        if not self.runs or plan.n_folds < len(sizes):
+        if not self._train(plan, catalog) or plan.n_folds < len(sizes):
             return
         if self.job.second is not None and self.clock.left > LONG:
             pace = self._pace(self.job.second, company, catalog)
@@ -189,8 +188,8 @@ class _Session:
                 self.bad[int(found[1])] = found[2]
         return catalog
 
-    def _train(self, plan: Plan, catalog: Catalog) -> None:
-        """Trains wave after wave as long as they fit, and predicts after each."""
+    def _train(self, plan: Plan, catalog: Catalog) -> bool:
+        """Trains wave after wave as long as they fit, and predicts after each; says whether all did."""
         config = plan.recipe.config(plan.epochs, plan.steps, self.job.device)
         self.say(
             f"Plan: {plan.n_folds} of {len(catalog.fold_numbers)} folds of {plan.recipe.name}, {plan.epochs} epochs "
@@ -201,20 +200,24 @@ class _Session:
         for wave in plan.waves:
             if longest > self.clock.left:
                 self.say(f"It took {longest:.0f} s, {self.clock.left:.0f} s are left: the other folds are left out")
-                return
-            start = time.monotonic()
+                return False
+            start, whole = time.monotonic(), True
             try:
                 with self.clock.stopping(self._reserve(plan)):
                     train_run(run_dir, config, catalog, self._options(wave, len(wave)))
             except TimeIsUp:
                 self.say("Training was cut off, so that there is time to predict")
+                whole = False
             done = run_dir if any(run_dir.glob("fold-*/logits.npz")) else self._salvage(run_dir, config, catalog)
             if done is None:
-                return
+                return False
             if done not in self.runs:
                 self.runs.append(done)
             self._predict()
+            if not whole:
+                return False
             longest = max(longest, time.monotonic() - start)
+        return True
 
     def _options(self, folds: tuple[int, ...], at_once: int) -> RunOptions:
         return RunOptions(folds=folds, cache_dir=self.job.scratch / "cache", skip_bad=True, parallel_folds=at_once)

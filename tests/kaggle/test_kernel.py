@@ -129,9 +129,11 @@ def test_ids_find_the_clips_that_submissions_find(clips: list[tuple[str, str, st
     """Whatever `esc_ensemble.submission` matches without doubt, the kernel matches alike."""
     paths = [f"{folder}/{name}{suffix}".strip("/") for folder, name, suffix in clips]
     ids = [
-        {"name": Path(path).name, "stem": Path(path).stem if other != ".txt" else Path(path).stem + other, "path": path}[
-            how
-        ]
+        {
+            "name": Path(path).name,
+            "stem": Path(path).stem if other != ".txt" else Path(path).stem + other,
+            "path": path,
+        }[how]
         for path in paths
     ]
     if len(set(ids)) < len(ids) or len({kernel.stem_of(path) for path in paths}) < len(paths):
@@ -219,7 +221,9 @@ def test_a_clip_that_cannot_be_read_keeps_its_row_and_is_named(place: Path, caps
     assert run(place, "--strict") == 0
     rows = dict(submission(place)[1:])
     assert rows["3"] == rows["1"] == "wind"
-    assert [rows["0"], rows["2"]] == expected(place / "input" / "model" / "loud.onnx", [audio / "0.wav", audio / "2.wav"])
+    assert [rows["0"], rows["2"]] == expected(
+        place / "input" / "model" / "loud.onnx", [audio / "0.wav", audio / "2.wav"]
+    )
     printed = capsys.readouterr().out
     assert f"No prediction for 3: {audio / '3.wav'}" in printed
     assert f"No prediction for 1: {audio / '1.wav'}: its samples are not finite" in printed
@@ -324,12 +328,13 @@ def test_batches_that_do_not_fit_are_heard_one_by_one() -> None:
 
     model = kernel.Model(Path("m"), {}, hear, "")
     heard = kernel.hear_each(model, {0: np.zeros(4), 1: np.ones(4), 2: np.full(3, np.inf)})
-    assert [heard[0].tolist(), heard[1].tolist()] == [[0.0, 0.0], [1.0, 1.0]]
+    assert [np.asarray(heard[row]).tolist() for row in (0, 1)] == [[0.0, 0.0], [1.0, 1.0]]
     assert heard[2] == "the model gives no number for it"
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("TIME_BUDGET", "x"), ("ESC_TIME_BUDGET", "-1"), ("ESC_LABELS", "words"), ("ESC_BATCH_SIZE", "0")]
+    ("name", "text"),
+    [("TIME_BUDGET", "x"), ("ESC_TIME_BUDGET", "-1"), ("ESC_LABELS", "words"), ("ESC_BATCH_SIZE", "0")],
 )
 def test_settings_that_cannot_be_are_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, name: str, text: str
@@ -408,7 +413,10 @@ def test_training_data_is_known_by_its_layout(tmp_path: Path) -> None:
     write_sample(tmp_path / "table" / "notes.csv", ["id", "text"], [["1", "x"]])
     for name in ("dog", "cat"):
         write_clips(tmp_path / "classes" / name, ["1.wav"])
-    test = [*write_clips(tmp_path / "hidden" / "test", ["7.wav"]), *write_clips(tmp_path / "hidden" / "more", ["8.wav"])]
+    test = [
+        *write_clips(tmp_path / "hidden" / "test", ["7.wav"]),
+        *write_clips(tmp_path / "hidden" / "more", ["8.wav"]),
+    ]
     write_clips(tmp_path / "us8k" / "audio" / "fold1", ["1.wav"])
     write_clips(tmp_path / "us8k" / "audio" / "fold2", ["2.wav"])
     inputs = kernel.find_inputs([tmp_path], tmp_path / "out")

@@ -89,9 +89,7 @@ def test_with_onnxruntime_alone(sites: dict[str, Path], kaggle: Path, exported: 
     assert f"{len(found)} of {len(found)} rows predicted" in done.stdout
 
 
-def test_with_torch_and_no_onnxruntime(
-    sites: dict[str, Path], kaggle: Path, made: Made, exported: Exported
-) -> None:
+def test_with_torch_and_no_onnxruntime(sites: dict[str, Path], kaggle: Path, made: Made, exported: Exported) -> None:
     weights = kaggle / "input" / "weights" / "versions" / "2"
     weights.mkdir(parents=True)
     shutil.copy(exported.onnx, weights)  # is passed over
@@ -163,9 +161,7 @@ def test_a_budget_too_short_to_train_leaves_a_valid_file(
     assert "NO PREDICTION" in done.stdout
 
 
-def test_the_command_builds_what_runs(
-    sites: dict[str, Path], kaggle: Path, exported: Exported, tmp_path: Path
-) -> None:
+def test_the_command_builds_what_runs(sites: dict[str, Path], kaggle: Path, exported: Exported, tmp_path: Path) -> None:
     command = ["kaggle", "build", str(exported.onnx), "--user", "me", "--title", "Loud Sounds", "--licence", "other"]
     assert main([*command, "--out", str(tmp_path / "upload")]) == 0
     shutil.copytree(tmp_path / "upload" / "dataset", kaggle / "input" / "loud-sounds-model")
