@@ -23,7 +23,7 @@ from esc_ensemble.cores import free_cores
 from esc_ensemble.data.audio import AUDIO_SUFFIXES
 from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import Catalog, load_catalog, load_unlabelled
-from esc_ensemble.errors import DataError, EscError
+from esc_ensemble.errors import DataError
 from esc_ensemble.export.source import read_source
 from esc_ensemble.kaggle.budget import A_PRO, QUICK, A, Clock, Pace, Plan, Recipe, TimeIsUp, choose, plan_run
 from esc_ensemble.kaggle.pace import Company, guess_company, measure_company, measure_pace, seen_pace
@@ -189,14 +189,18 @@ class _Session:
         return catalog
 
     def _train(self, plan: Plan, catalog: Catalog) -> bool:
-        """Trains wave after wave as long as they fit, and predicts after each; says whether all did."""
+        """Trains wave after wave as long as they fit, and predicts; says whether all did.
+
+        The first member predicts after each wave, with the folds that it has. A further one joins when it has them all:
+        members of a blend hold the same folds.
+        """
         config = plan.recipe.config(plan.epochs, plan.steps, self.job.device)
         self.say(
             f"Plan: {plan.n_folds} of {len(catalog.fold_numbers)} folds of {plan.recipe.name}, {plan.epochs} epochs "
             f"each, {len(plan.waves)} times about {plan.wave_seconds:.0f} s; {self.clock.left:.0f} s left"
         )
         run_dir = self.job.work / "runs" / plan.recipe.name
-        longest = 0.0
+        first, longest = not self.runs, 0.0
         for wave in plan.waves:
             if longest > self.clock.left:
                 self.say(f"It took {longest:.0f} s, {self.clock.left:.0f} s are left: the other folds are left out")
@@ -208,15 +212,18 @@ class _Session:
             except TimeIsUp:
                 self.say("Training was cut off, so that there is time to predict")
                 whole = False
-            done = run_dir if any(run_dir.glob("fold-*/logits.npz")) else self._salvage(run_dir, config, catalog)
-            if done is None:
-                return False
-            if done not in self.runs:
-                self.runs.append(done)
-            self._predict()
+            if first:
+                done = run_dir if any(run_dir.glob("fold-*/logits.npz")) else self._salvage(run_dir, config, catalog)
+                if done is None:
+                    return False
+                self.runs = [done]
+                self._predict()
             if not whole:
                 return False
             longest = max(longest, time.monotonic() - start)
+        if not first:
+            self.runs.append(run_dir)
+            self._predict()
         return True
 
     def _options(self, folds: tuple[int, ...], at_once: int) -> RunOptions:
@@ -276,11 +283,8 @@ class _Session:
 
     def _blend(self) -> tuple[Path, dict[str, Any]]:
         """Gives the blend's folder and content; of one run that run itself."""
-        if len(self.runs) > 1:
-            folder = self.job.work / "submissions" / "blend"
-            try:
-                blend_runs(self.runs, BlendConfig(method="lbfgs", tta=True), folder)
-                return folder, read_source(folder)
-            except EscError as error:
-                self.say(f"No blend: {error}")
-        return self.runs[0], read_source(self.runs[0], tta=True)
+        if len(self.runs) == 1:
+            return self.runs[0], read_source(self.runs[0], tta=True)
+        folder = self.job.work / "submissions" / "blend"
+        blend_runs(self.runs, BlendConfig(method="lbfgs", tta=True), folder)
+        return folder, read_source(folder)
