@@ -75,7 +75,7 @@ START = time.monotonic()
 METADATA_KEY = "esc_ensemble"
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aif", ".aiff", ".aifc", ".au")
 METADATA_FILES = (("meta", "esc50.csv"), ("metadata", "UrbanSound8K.csv"))
-FILE_COLUMNS = ("filename", "path", "file", "slice_file_name", "clip_id")
+FILE_COLUMNS = ("filename", "path", "file", "slice_file_name", "clip_id", "fname", "file_name", "id")
 CLASS_COLUMNS = ("category", "class", "label", "target")
 TORCHSCRIPT_ENDING = ".torchscript.pt"
 # Where soxr's HQ filter is at half, as a part of the lower Nyquist frequency, and how wide it falls there.
@@ -249,23 +249,28 @@ def test_folder(inputs: Inputs, within: str) -> list[Path]:
     return [path for path in inputs.audio if called(path.parent.as_posix(), "test", inputs.tops)]
 
 
-def find_training(inputs: Inputs, test: Iterable[Path], within: str) -> list[Path]:
+def find_training(inputs: Inputs, test: Iterable[Path], within: str, scratch: Path) -> list[Path]:
     """Gives folders and CSVs that may be training data, the likeliest first.
 
-    They are known by ESC-50's or UrbanSound8K's metadata, by a CSV with columns for file and class, or as a folder with
-    one folder a class.
+    They are known by ESC-50's or UrbanSound8K's metadata, by a CSV with columns for file and class (once as it is, once
+    with the places where its audio really lies), or as a folder with one folder a class.
     """
-    known, tables = [], []
+    test_files = set(test)
+    others = [path for path in inputs.audio if path not in test_files]
+    known: list[Path] = []
+    tables: list[Path] = []
+    placed: list[Path] = []
     for path in inputs.tables:
+        if is_sample(path) or within not in path.as_posix() or not has_columns(path, FILE_COLUMNS, CLASS_COLUMNS):
+            continue
         if (path.parent.name, path.name) in METADATA_FILES:
             known.append(path.parent.parent)
-        elif not is_sample(path) and has_columns(path, FILE_COLUMNS) and has_columns(path, CLASS_COLUMNS):
+        else:
             tables.append(path)
-    test_files = set(test)
+        placed += place_clips(path, others, scratch / f"table-{len(placed) + 1}")
     class_folders: dict[Path, set[str]] = {}
-    for path in inputs.audio:
-        if path not in test_files:
-            class_folders.setdefault(path.parent.parent, set()).add(path.parent.name)
+    for path in others:
+        class_folders.setdefault(path.parent.parent, set()).add(path.parent.name)
     holds_test = {parent for path in test_files for parent in path.parents}
     folders = [
         top
@@ -274,7 +279,46 @@ def find_training(inputs: Inputs, test: Iterable[Path], within: str) -> list[Pat
         and not any(re.fullmatch(r"fold[-_ ]?\d+", name.lower()) for name in names)
         and not holds_test & {top / name for name in names}
     ]
-    return [path for path in [*known, *tables, *folders] if within in path.as_posix()]
+    return [*known, *tables, *placed, *(path for path in folders if within in path.as_posix())]
+
+
+def place_clips(table: Path, audio: Sequence[Path], into: Path) -> list[Path]:
+    """Writes a CSV anew with the whole paths of its audio, wherever that lies.
+
+    Data sets are often uploaded to Kaggle in folders of another shape than their own. Rows without audio or without a
+    class are left out.
+
+    Returns:
+        The new table; nothing where less than half of the clips are there.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as handle:
+            rows = [
+                {(name or "").strip().lower(): cell for name, cell in row.items()} for row in csv.DictReader(handle)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        rows = []
+    if not rows:
+        return []
+    file_column, class_column = (
+        next(name for name in known if name in rows[0]) for known in (FILE_COLUMNS, CLASS_COLUMNS)
+    )
+    clips = match_audio([row[file_column] or "" for row in rows], audio)
+    kept = [
+        {**row, "clip_id": row[file_column], "filename": str(clip)}
+        for row, clip in zip(rows, clips, strict=True)
+        if clip is not None and (row[class_column] or "").strip()
+    ]
+    if 2 * len(kept) < len(rows):
+        return []
+    if len(kept) < len(rows):
+        say(f"Note: {len(rows) - len(kept)} of {len(rows)} rows of {table} have no audio here, or no class")
+    into.mkdir(parents=True)
+    with (into / table.name).open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, [name for name in kept[0] if name])
+        writer.writeheader()
+        writer.writerows({name: cell for name, cell in row.items() if name} for row in kept)
+    return [into / table.name]
 
 
 def is_sample(path: Path) -> bool:
@@ -282,14 +326,15 @@ def is_sample(path: Path) -> bool:
     return "sample" in path.name.lower() and "submission" in path.name.lower()
 
 
-def has_columns(path: Path, any_of: Sequence[str]) -> bool:
-    """Whether a CSV's header names one of these columns."""
+def has_columns(path: Path, *wanted: Sequence[str]) -> bool:
+    """Whether a CSV's header names one column of each of these."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             header = next(csv.reader(handle), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return False
-    return bool({cell.strip().lower() for cell in header} & set(any_of))
+    names = {cell.strip().lower() for cell in header}
+    return all(names & set(any_of) for any_of in wanted)
 
 
 # --- The submission ---------------------------------------------------------------------------------------------------
@@ -541,8 +586,8 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
             rate = int(file.samplerate)
     except (OSError, RuntimeError, ValueError, MemoryError) as error:  # LibsndfileError is a RuntimeError
         raise KernelError(str(error)) from error
-    if not len(samples):
-        raise KernelError("it holds no samples")
+    if not round(len(samples) * sample_rate / max(1, rate)):
+        raise KernelError("it holds no samples, or less than one at the model's rate")
     if not np.isfinite(samples).all() or np.abs(samples).max() > MAX_PEAK:
         raise KernelError("its samples are not finite, or far out of [-1, 1]")
     return np.clip(resample(samples, rate, sample_rate), -1.0, 1.0)
@@ -831,7 +876,7 @@ def train(inputs: Inputs, submission: Submission, settings: Settings, scratch: P
         KernelError: there is no training data, or no package that trains.
     """
     clips = {row: clip for row, clip in enumerate(submission.clips) if clip is not None}
-    candidates = find_training(inputs, clips.values(), settings.train_data)
+    candidates = find_training(inputs, clips.values(), settings.train_data, scratch)
     say(f"Training data: {', '.join(map(str, candidates)) or 'none'}")
     if not candidates:
         raise KernelError(
@@ -930,7 +975,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         submission = open_submission(inputs, settings)
-    except KernelError as error:
+    except (KernelError, OSError) as error:
         say(f"Nothing was written: {error}")
         return 2
     scratch = Path(tempfile.mkdtemp(prefix="esc_ensemble-"))
