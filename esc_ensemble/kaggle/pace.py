@@ -20,7 +20,7 @@ from esc_ensemble.training.device import build_accelerator
 from esc_ensemble.training.loop import train_model
 from esc_ensemble.training.step import TrainingData
 
-N_STEPS, N_EPOCHS = 3, 2
+N_STEPS, N_EPOCHS, LONG_EPOCHS = 3, 2, 6
 HISTORY = "history.csv"
 HEARING = 0.4
 """Of the time that a clip takes in training is what it takes to be heard once."""
@@ -48,12 +48,12 @@ def measure_company(recipe: Recipe, n_classes: int, n_parallel: int, folder: Pat
         return Company(1)
     threads = max(1, free_cores() // n_parallel)
     config = recipe.config()
-    alone = clips_per_second(config, n_classes, threads, folder / "alone")
+    alone = clips_per_second(config, n_classes, threads, folder / "alone", LONG_EPOCHS)
     start = time.monotonic()
     folders = [folder / f"together-{number}" for number in range(n_parallel)]
     run_together(_work, [(config, n_classes, threads, each) for each in folders])
     seconds = time.monotonic() - start
-    together = min(_speeds(each)[-1] for each in folders)
+    together = min(statistics.median(_speeds(each)[1:]) for each in folders)
     training = max(_seconds(each) for each in folders)
     return Company(n_parallel, max(1.0, alone / together), max(0.0, seconds - training))
 
@@ -84,7 +84,9 @@ def seen_pace(pace: Pace, run_dir: Path) -> Pace:
     return replace(pace, clips_per_second=speed, hear_seconds=pace.hear_seconds * pace.clips_per_second / speed)
 
 
-def clips_per_second(config: TrainerConfig, n_classes: int, threads: int, folder: Path) -> float:
+def clips_per_second(
+    config: TrainerConfig, n_classes: int, threads: int, folder: Path, n_epochs: int = N_EPOCHS
+) -> float:
     """Gives how fast a network trains on noise, after an epoch that warms up.
 
     Args:
@@ -92,6 +94,7 @@ def clips_per_second(config: TrainerConfig, n_classes: int, threads: int, folder
         n_classes: C.
         threads: CPU threads.
         folder: for what the loop writes; must not hold another training.
+        n_epochs: how long, at least two epochs.
     """
     n_clips = N_STEPS * config.train.batch_size
     noise = np.random.default_rng(0).integers(-3000, 3000, size=(n_clips, config.data.n_samples), dtype=np.int16)
@@ -104,18 +107,18 @@ def clips_per_second(config: TrainerConfig, n_classes: int, threads: int, folder
         n_classes=n_classes,
         sample_rate=config.data.sample_rate,
     )
-    train = config.train.model_copy(update={"epochs": N_EPOCHS})
+    train = config.train.model_copy(update={"epochs": n_epochs})
     accelerator = build_accelerator(train, threads)
     folder.mkdir(parents=True, exist_ok=True)
     how = {"accelerator": accelerator, "folder": folder, "seed": 0, "title": "Measuring"}
     train_model(model, data, train, config.augment, config.mix, **how)
-    return _speeds(folder)[-1]
+    return statistics.median(_speeds(folder)[1:])
 
 
 def _work(config: TrainerConfig, n_classes: int, threads: int, folder: Path) -> None:
     """Stands at the top of the module so that a spawned process can import it."""
     use_lines()
-    clips_per_second(config, n_classes, threads, folder)
+    clips_per_second(config, n_classes, threads, folder, LONG_EPOCHS)
 
 
 def _history(folder: Path) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +262,8 @@ class _Session:
             catalog: the clips.
             sizes: number of training clips of each fold.
         """
-        plan = plan_run(recipe, sizes, pace, SHARE * self.clock.left) if self.clock.left > MORE_SECONDS else None
+        enough = replace(recipe, fewest_steps=1)  # all folds, and then as many epochs as fit
+        plan = plan_run(enough, sizes, pace, SHARE * self.clock.left) if self.clock.left > MORE_SECONDS else None
         if plan is None or plan.n_folds < len(sizes) or plan.epochs < MORE_LEAST * epochs:
             self.say(f"{self.clock.left:.0f} s are too few for {recipe.name}: it is left out")
             return
