@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,9 @@ def test_a_kernel_too_large_for_kaggle_is_refused(
 ) -> None:
     monkeypatch.setattr(build, "MOST_BYTES", 1000)
     assert "Kaggle takes 1000" in refused(capsys, exports, "loud", "--user", "me")
+
+
+def test_building_and_pushing_load_no_torch() -> None:
+    code = "import sys, esc_ensemble.kaggle.build, esc_ensemble.kaggle.client; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
