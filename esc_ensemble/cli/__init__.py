@@ -9,7 +9,7 @@ from cyclopts import App
 from pydantic import ValidationError
 
 from esc_ensemble import __version__
-from esc_ensemble.cli import blending, datasets, pretraining, reporting, start, training
+from esc_ensemble.cli import blending, datasets, kaggling, pretraining, reporting, start, training
 from esc_ensemble.config import COMMANDS, TrainAConfig
 from esc_ensemble.errors import ConfigError, list_problems
 from esc_ensemble.settings import explain
@@ -51,6 +51,12 @@ app.command(blending.export)
 app.command(blending.infer)
 app.command(blending.serve)
 app.command(reporting.report)
+
+kaggle_app = App(name="kaggle", help="Bring a model, or the training of one, to Kaggle, to run without internet.")
+kaggle_app.command(kaggling.build)
+kaggle_app.command(kaggling.push)
+kaggle_app.command(kaggling.status)
+app.command(kaggle_app)
 
 
 def run(tokens: Sequence[str]) -> None:

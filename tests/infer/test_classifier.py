@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from esc_ensemble.export.parts import load_parts, mixing_of
 from esc_ensemble.export.source import read_source
 from esc_ensemble.infer import Classifier, Prediction, find_audio
 from esc_ensemble.predict import shift_waveform
-from tests.bare import ONLY_INFER
+from tests.bare import importable, run_module
 from tests.conftest import Exported, Made
 from tests.infer.clips import spoil, with_metadata
 
@@ -32,14 +30,12 @@ def noise(n_clips: int) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 0.1, size=(n_clips, 8000)).astype(np.float32)
 
 
-def test_predictions_without_torch_are_torchs(exported: Exported, made: Made, clips: Path, tmp_path: Path) -> None:
+def test_predictions_without_torch_are_torchs(
+    exported: Exported, made: Made, clips: Path, infer_site: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.json"
-    done = subprocess.run(
-        [sys.executable, "-c", ONLY_INFER, "infer", str(exported.onnx), str(clips), "--out", str(out)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    assert importable(infer_site, "torch", "cyclopts", "pandas", "onnxruntime") == ["onnxruntime"]
+    done = run_module(infer_site, "esc_ensemble", "infer", exported.onnx, clips, "--out", out)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert len(found) == 5

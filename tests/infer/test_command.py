@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import soundfile
 
 from esc_ensemble.__main__ import main
 from esc_ensemble.infer import Classifier, find_audio
-from tests.bare import ONLY_INFER
+from tests.bare import run_module
 from tests.conftest import Exported
 from tests.infer.clips import spoil, with_metadata
 
@@ -167,8 +166,8 @@ def test_help_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--timeline" in capsys.readouterr().out
 
 
-def test_the_smallest_installation_says_what_it_lacks() -> None:
-    done = subprocess.run([sys.executable, "-c", ONLY_INFER, "train-a"], capture_output=True, text=True, check=False)
+def test_the_smallest_installation_says_what_it_lacks(infer_site: Path) -> None:
+    done = run_module(infer_site, "esc_ensemble", "train-a")
     assert done.returncode == 2
     assert 'pip install "esc_ensemble[train]"' in done.stderr
     assert "Traceback" not in done.stderr
