@@ -48,10 +48,10 @@ class FitToLength(nn.Module):
 
     def _sounding(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Gives where each clip's sound begins, and how long it is, in samples."""
-        levels = waveform.abs()[
-            :, None, None
-        ]  # as a map: exporters take pooling over one dimension to be of fixed length
-        frame_peaks = F.max_pool2d(levels, (1, self.frame), ceil_mode=True)[:, 0, 0]  # (B, 1, 1, T) -> (B, frames)
+        # At least two frames, and no pooling: exporters fix a single frame, and for pooling how the length divides.
+        n_frames = waveform.shape[1] // self.frame + 2
+        padded = F.pad(waveform.abs(), (0, n_frames * self.frame - waveform.shape[1]))
+        frame_peaks = padded.reshape(-1, n_frames, self.frame).amax(dim=2)  # (B, frames), silent ones last
         number = torch.arange(1, frame_peaks.shape[1] + 1, device=waveform.device)[None]
         whole = torch.zeros_like(frame_peaks[:, :1], dtype=torch.int64) + waveform.shape[1]  # (B, 1), T for each clip
         if self.trim_db <= 0.0:

@@ -45,6 +45,8 @@ class Prediction:
     class_names: tuple[str, ...]
     probabilities: np.ndarray
     """(C,) float32, summing to 1; of several windows their mean."""
+    seconds: float
+    """Length of the file."""
     windows: tuple[Window, ...] = ()
     """Stretches that were heard one by one; none where the file was heard as one clip."""
 
@@ -136,8 +138,8 @@ class Classifier:
                 good = [(path, found) for path, found in batch if isinstance(found, np.ndarray)]
                 if good and (skip_bad or not bad):
                     heard = self._listen_each([waveform for _, waveform in good])
-                    for (path, _), row in zip(good, heard, strict=True):
-                        yield Prediction(path, self.class_names, row)
+                    for (path, waveform), row in zip(good, heard, strict=True):
+                        yield Prediction(path, self.class_names, row, len(waveform) / self.sample_rate)
         if bad and not skip_bad:
             raise _unreadable(bad)
 
@@ -171,7 +173,7 @@ class Classifier:
                 continue
             if skip_bad or not bad:
                 heard = np.stack([window.probabilities for window in found])  # (number of windows, C)
-                yield Prediction(path, self.class_names, heard.mean(axis=0), found)
+                yield Prediction(path, self.class_names, heard.mean(axis=0), found[-1].end, found)
         if bad and not skip_bad:
             raise _unreadable(bad)
 

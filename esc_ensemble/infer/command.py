@@ -18,6 +18,9 @@ from esc_ensemble.infer.output import to_json, write_predictions, write_timeline
 from esc_ensemble.progress import progress, say
 from esc_ensemble.submission import Form, check_submission, write_submission
 
+MUCH_LONGER = 1.2
+"""Than the training's clips; up to here little but silence is lost."""
+
 
 def parser() -> argparse.ArgumentParser:
     """Gives the command's flags."""
@@ -77,6 +80,12 @@ def run(tokens: Sequence[str]) -> None:
         ):
             predictions.append(prediction)
             advance()
+    n_long = sum(each.seconds > MUCH_LONGER * classifier.clip_seconds and not each.windows for each in predictions)
+    if n_long:
+        say(
+            f"{n_long} of {len(predictions)} files are longer than the {classifier.clip_seconds:g} s that the model "
+            "hears at once: their middle was heard. --windows hears all of them."
+        )
     _write(flags, classifier, form, predictions)
 
 

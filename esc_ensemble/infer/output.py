@@ -45,8 +45,12 @@ def write_timeline(path: Path, predictions: Sequence[Prediction], k: int = 3, th
 
 
 def to_json(prediction: Prediction, k: int, threshold: float = 0.0) -> dict[str, Any]:
-    """Gives a prediction as plain values: the file, its top `k`, every class's probability, and windows if any."""
-    values = {"file": str(prediction.path), **_values(prediction.class_names, prediction.probabilities, k, threshold)}
+    """Gives a prediction as plain values: file, seconds, top `k`, every class's probability, and windows if any."""
+    values = {
+        "file": str(prediction.path),
+        "seconds": round(prediction.seconds, 3),
+        **_values(prediction.class_names, prediction.probabilities, k, threshold),
+    }
     if prediction.windows:
         values["windows"] = [
             {

@@ -104,8 +104,8 @@ def answer(
         if windows
         else classifier.listen(waveform[np.newaxis])[0]
     )
-    prediction = Prediction(Path(), classifier.class_names, probabilities, tuple(windows))
+    seconds = len(waveform) / classifier.sample_rate
+    prediction = Prediction(Path(), classifier.class_names, probabilities, seconds, tuple(windows))
     values = to_json(prediction, question.top, question.threshold)
     del values["file"]  # an upload has no name
-    seconds = round(len(waveform) / classifier.sample_rate, 3)
-    return json.dumps({"model": model, "seconds": seconds, **values}, ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps({"model": model, **values}, ensure_ascii=False, allow_nan=False).encode()

@@ -56,3 +56,13 @@ def test_clips_of_different_lengths_go_into_one_batch_with_zeros_behind_them(bat
 @pytest.mark.parametrize("fit", ["tile", "pad"])
 def test_silence_stays_silence(fit: str) -> None:
     assert not FitToLength(50, fit, 60.0, SAMPLE_RATE)(torch.zeros(2, 7)).any()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n_example", [113, 120, 121, 7])
+def test_whatever_length_it_was_exported_at_it_takes_any_other(n_example: int) -> None:
+    module = FitToLength(100, "tile", 60.0, SAMPLE_RATE)
+    shapes = {"waveform": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
+    exported = torch.export.export(module, (torch.rand(2, n_example),), dynamic_shapes=shapes, strict=False).module()
+    for n_samples in (1, 2, 7, 9, 10, 11, 20, 21, 99, 100, 101, 1001):
+        waveform = torch.rand(3, n_samples, generator=torch.Generator().manual_seed(n_samples))
+        torch.testing.assert_close(exported(waveform), module(waveform), rtol=0.0, atol=0.0)

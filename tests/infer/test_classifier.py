@@ -81,7 +81,7 @@ def test_listen_takes_float64(classifier: Classifier) -> None:
 
 
 def test_a_prediction_names_its_top_classes_the_lower_first_among_equals() -> None:
-    prediction = Prediction(Path("a.wav"), ("x", "y", "z"), np.array([0.25, 0.5, 0.25], dtype=np.float32))
+    prediction = Prediction(Path("a.wav"), ("x", "y", "z"), np.array([0.25, 0.5, 0.25], dtype=np.float32), 1.0)
     assert prediction.top(3) == [("y", 0.5), ("x", 0.25), ("z", 0.25)]
     assert len(prediction.top(99)) == 3
 
@@ -213,7 +213,7 @@ def test_bad_recordings_are_named_together_too(classifier: Classifier, clips: Pa
 
 
 def test_a_threshold_leaves_out_what_is_less_probable() -> None:
-    prediction = Prediction(Path("a.wav"), ("x", "y", "z"), np.array([0.2, 0.5, 0.3], dtype=np.float32))
+    prediction = Prediction(Path("a.wav"), ("x", "y", "z"), np.array([0.2, 0.5, 0.3], dtype=np.float32), 1.0)
     assert prediction.top(3, threshold=0.3) == [("y", 0.5), ("z", pytest.approx(0.3))]
     assert prediction.top(3, threshold=0.6) == []
 

@@ -134,7 +134,13 @@ def test_a_timeline_of_long_recordings(exported: Exported, tmp_path: Path, capsy
     with (tmp_path / "t.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["start_seconds"]) for row in rows] == pytest.approx(np.arange(9) * 0.25)
-    assert "9 windows in" in capsys.readouterr().err
+    news = capsys.readouterr().err
+    assert "9 windows in" in news
+    assert "middle" not in news
+    assert infer(exported.onnx, path, "--json") == 0
+    captured = capsys.readouterr()
+    assert "1 of 1 files are longer than the 1 s that the model hears at once" in captured.err
+    assert json.loads(captured.out)[0]["seconds"] == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(

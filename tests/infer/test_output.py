@@ -10,8 +10,8 @@ from esc_ensemble.infer import Prediction, Window
 from esc_ensemble.infer.output import to_json, write_predictions, write_timeline
 
 PREDICTIONS = [
-    Prediction(Path("ä, b.wav"), ("dog", 'say "hi"', "c"), np.array([0.2, 0.7, 0.1], dtype=np.float32)),
-    Prediction(Path("c.wav"), ("dog", 'say "hi"', "c"), np.array([0.5, 0.25, 0.25], dtype=np.float32)),
+    Prediction(Path("ä, b.wav"), ("dog", 'say "hi"', "c"), np.array([0.2, 0.7, 0.1], dtype=np.float32), 5.0),
+    Prediction(Path("c.wav"), ("dog", 'say "hi"', "c"), np.array([0.5, 0.25, 0.25], dtype=np.float32), 5.0),
 ]
 
 
@@ -60,7 +60,7 @@ def test_a_timeline_has_a_row_a_window(tmp_path: Path) -> None:
         Window(0.0, 5.0, np.array([0.9, 0.1], dtype=np.float32)),
         Window(2.5, 7.5, np.array([0.3, 0.7], dtype=np.float32)),
     )
-    heard = Prediction(Path("long.wav"), ("dog", "rain"), np.array([0.6, 0.4], dtype=np.float32), windows)
+    heard = Prediction(Path("long.wav"), ("dog", "rain"), np.array([0.6, 0.4], dtype=np.float32), 7.5, windows)
     write_timeline(tmp_path / "t.csv", [heard], k=1, threshold=0.8)
     assert (tmp_path / "t.csv").read_text().splitlines() == [
         "file,start_seconds,end_seconds,top1,top1_probability,dog,rain",
