@@ -749,7 +749,7 @@ def predict(model: Model, submission: Submission, settings: Settings) -> dict[st
     submission.plan(names, numbers)  # refuses before the work what it would refuse after it
     found: Probabilities = {}
     bad: dict[str, str] = {}
-    last = time.monotonic()
+    last, n_written = time.monotonic(), 0
     todo = [(row, clip) for row, clip in enumerate(submission.clips) if clip is not None]
     with ThreadPoolExecutor(n_cores()) as pool:
         read = ahead(pool, lambda item: try_read(item[1], int(model.metadata["sample_rate"])), todo)
@@ -770,8 +770,9 @@ def predict(model: Model, submission: Submission, settings: Settings) -> dict[st
                 raise KernelError(f"the model hears none of the first clips: {next(iter(bad.values()))}")
             if time.monotonic() - last > WRITE_EVERY:
                 submission.fill(found, names, numbers)
-                last = time.monotonic()
-    submission.fill(found, names, numbers)
+                last, n_written = time.monotonic(), len(found)
+    if len(found) > n_written:
+        submission.fill(found, names, numbers)
     return bad
 
 
