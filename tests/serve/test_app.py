@@ -121,6 +121,7 @@ def nan() -> bytes:
         (audio(), "?windows=perhaps", 422, "windows: .*boolean"),
         (audio(), "?thresold=1", 422, 'unknown query "thresold". Did you mean "threshold"'),
     ],
+    ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,  # audio files hold the time
 )
 def test_what_is_wrong_is_said(open_client: Opener, body: bytes, query: str, status: int, text: str) -> None:
     client = open_client(Limits(max_bytes=300_000, max_seconds=5.0, max_windows=20))
