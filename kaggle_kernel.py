@@ -35,9 +35,11 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import zipfile
@@ -45,6 +47,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -56,7 +59,7 @@ import soundfile
 INPUT = "/kaggle/input"  # Searched for everything; several folders with ":" between them.
 OUTPUT = "/kaggle/working"  # Where submission.csv goes.
 TIME_BUDGET = 8 * 3600.0  # Seconds from start to end. Kaggle stops kernels after 9 or 12 hours.
-MODEL = ""  # A part of the path of the model to take; the one with the best score where empty.
+MODEL = ""  # A part of the path of the model to take; where empty, of those that know the sample's classes the best.
 SAMPLE = ""  # A part of the path of the sample submission; the one whose ids have audio where empty.
 TEST_AUDIO = ""  # A part of the path of the folder of test audio; found by the sample's ids where empty.
 TRAIN_DATA = ""  # A part of the path of the training data (folder or CSV); found by its layout where empty.
@@ -77,14 +80,17 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".ai
 METADATA_FILES = (("meta", "esc50.csv"), ("metadata", "UrbanSound8K.csv"))
 FILE_COLUMNS = ("filename", "path", "file", "slice_file_name", "clip_id", "fname", "file_name", "id")
 CLASS_COLUMNS = ("category", "class", "label", "target")
+NEEDED = ("esc_ensemble", "torch", "accelerate", "filelock", "pydantic", "safetensors", "scipy", "soxr", "yaml")
 TORCHSCRIPT_ENDING = ".torchscript.pt"
 # Where soxr's HQ filter is at half, as a part of the lower Nyquist frequency, and how wide it falls there.
 FILTER_MIDDLE, FILTER_WIDTH = 0.957, 0.0115
 MARGIN = 8192  # Samples of silence around a clip that is resampled.
 MAX_SECONDS = 600.0  # Of longer recordings the middle is heard.
 MAX_PEAK = 16.0
+MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz
 WRITE_EVERY = 20.0
 LAST_SECONDS = 1.0
+STOPPED = 130
 N_NAMED = 10
 
 Probabilities = dict[int, np.ndarray]
@@ -205,9 +211,10 @@ def match_audio(
 ) -> list[Path | None]:
     """Finds the file of each id: the one whose path ends with the id, its suffix apart.
 
-    The same names may stand in several folders, such as train/1.wav and test/1.wav. Files of the folder that has most
-    of the ids are taken first; among equals one that is called test, then one not called train, then the one with
-    fewest other files.
+    The same names may stand in several folders, such as train/1.wav and test/1.wav. Of the folders that have at least
+    half as many of the ids as the fullest, one that is called test goes first, then one not called train, then the one
+    with most of the ids, then that with fewest other files. An id without a file gets that of its bare name, where
+    there is but one (in small letters, if need be).
 
     Args:
         ids: as the sample has them.
@@ -223,7 +230,7 @@ def match_audio(
             n_files[path.parent.as_posix()] += 1
     choices: list[dict[str, Path]] = []  # of each id: top folder -> file
     for clip_id in ids:
-        tail = stem_of(clip_id.strip().replace("\\", "/")).strip("/")
+        tail = stem_of(clip_id.strip().replace("\\", "/").removeprefix("./")).strip("/")
         files: dict[str, Path] = {}
         for path in by_name.get(PurePosixPath(tail).name, ()):
             full = stem_of(path.as_posix())
@@ -235,11 +242,23 @@ def match_audio(
         choices.append(files)
     n_ids = Counter(top for files in choices for top in files)
 
-    def rank(top: str) -> tuple[int, bool, bool, int, str]:
-        test, train = (called(top, word, tops) for word in ("test", "train"))
-        return -n_ids[top], not test, train, n_files[top.rstrip("/")], top
+    most = max(n_ids.values(), default=0)
 
-    return [files[min(files, key=rank)] if files else None for files in choices]
+    def rank(top: str) -> tuple[bool, bool, bool, int, int, str]:
+        test, train = (called(top, word, tops) for word in ("test", "train"))
+        return 2 * n_ids[top] < most, not test, train, -n_ids[top], n_files[top.rstrip("/")], top
+
+    found = [files[min(files, key=rank)] if files else None for files in choices]
+    if None in found:
+        small: dict[str, list[Path]] = {}
+        for name, paths in by_name.items():
+            small.setdefault(name.lower(), []).extend(paths)
+        for place, clip_id in enumerate(ids):
+            name = PurePosixPath(stem_of(clip_id.strip().replace("\\", "/"))).name
+            alike = by_name.get(name) or small.get(name.lower(), [])
+            if found[place] is None and len(alike) == 1:
+                found[place] = alike[0]
+    return found
 
 
 def test_folder(inputs: Inputs, within: str) -> list[Path]:
@@ -355,6 +374,8 @@ class Submission:
     """names or numbers; empty reads it off the sample."""
     predicted: set[int] = field(default_factory=set)
     """Rows that hold a prediction."""
+    doubts: list[str] = field(default_factory=list)
+    """Why all of it may be wrong, though it is valid."""
 
     def __post_init__(self) -> None:
         """Fills what the sample leaves empty: columns of probabilities alike, labels with the commonest."""
@@ -400,8 +421,17 @@ class Submission:
         for row, probabilities in found.items():
             self.rows[row] = [self.rows[row][0], *to_cells(probabilities)]
         self.predicted |= set(found)
+        if self.sample is None:  # what stands in other rows is no class yet
+            for row in set(range(len(self.rows))) - self.predicted:
+                self.rows[row] = [self.rows[row][0], *to_cells(np.ones(len(names)))]
         self.write()
         say(f"Wrote {self.path}: {len(self.predicted)} of {len(self.rows)} rows predicted")
+
+    def known(self, names: Sequence[str], numbers: Sequence[int]) -> float:
+        """Gives the part of the sample's labels, or of its columns, that are classes of a model, 0 to 1."""
+        wanted = set(self.header[1:]) if len(self.header) > 2 else set(self.label_cells if self.sample else ())
+        by_number = {str(number) for number in (numbers or range(len(names)))}
+        return max(len(wanted & each) for each in (set(names), by_number)) / len(wanted) if wanted else 1.0
 
     def plan(self, names: Sequence[str], numbers: Sequence[int]) -> Callable[[np.ndarray], list[str]]:
         """Gives what makes a row's cells of its probabilities, by the rules of `esc_ensemble.submission`.
@@ -422,12 +452,18 @@ class Submission:
             )
         wanted = self.labels or self._read_off(names)
         if wanted == "numbers" and not numbers:
-            say(f"Note: the data set's class numbers are not known; 0 to {len(names) - 1} stand for them in order.")
-        unknown = sorted(set(self.label_cells) - set(by_number if wanted == "numbers" else names))
-        if self.sample and unknown:
-            say(f"Note: {self.sample.name} holds labels that the model lacks: {', '.join(unknown[:N_NAMED])}")
+            self._doubt(f"the data set's class numbers are not known; 0 to {len(names) - 1} stand for them in order")
+        asked = set(self.label_cells) if self.sample else set()
+        unknown = sorted(asked - set(by_number if wanted == "numbers" else names))
+        if unknown:
+            self._doubt(f"{self.sample} holds labels that the model lacks: {', '.join(unknown[:N_NAMED])}")
         texts = by_number if wanted == "numbers" else list(names)
         return lambda p: [texts[int(p.argmax())]]
+
+    def _doubt(self, text: str) -> None:
+        if text not in self.doubts:
+            self.doubts.append(text)
+            say(f"Note: {text}")
 
     def _read_off(self, names: Sequence[str]) -> str:
         cells = self.label_cells if self.sample else []
@@ -486,7 +522,7 @@ def open_submission(inputs: Inputs, settings: Settings) -> Submission:
         KernelError: there is neither a sample that can be used nor test audio.
     """
     path = Path(settings.output) / "submission.csv"
-    usable = []
+    usable, passed_over = [], []
     for sample in inputs.tables:
         if not is_sample(sample) or settings.sample not in sample.as_posix():
             continue
@@ -494,13 +530,14 @@ def open_submission(inputs: Inputs, settings: Settings) -> Submission:
             header, rows = read_sample(sample)
         except KernelError as error:
             say(f"Passed over: {error}")
+            passed_over.append(str(error))
             continue
         clips = match_audio([row[0] for row in rows], inputs.audio, settings.test_audio, inputs.tops)
         usable.append(Submission(path, header, rows, clips, sample, settings.labels))
     if usable:
         missing = {id(each): sum(clip is None for clip in each.clips) / len(each.clips) for each in usable}
         best = min(usable, key=lambda each: (missing[id(each)], len(each.sample.parts if each.sample else ())))
-        others = f" ({len(usable) - 1} other samples have fewer clips here)" if len(usable) > 1 else ""
+        others = f" ({len(usable) - 1} others do not fit better)" if len(usable) > 1 else ""
         say(f"Sample submission: {best.sample}, {len(best.rows)} rows: {', '.join(best.header[:5])}{others}")
         absent = [row[0] for row, clip in zip(best.rows, best.clips, strict=True) if clip is None]
         if absent:
@@ -515,10 +552,18 @@ def open_submission(inputs: Inputs, settings: Settings) -> Submission:
             )
         top = Path(os.path.commonpath([file.parent for file in files]))
         rows = [[file.relative_to(top).as_posix(), ""] for file in files]
-        say(f"No sample submission: every clip below {top} gets a row")
-        best = Submission(path, ["clip_id", "label"], rows, list(files), None, settings.labels)
+        best = Submission(path, ["clip_id", "label"], rows, list(files), None, settings.labels, doubts=passed_over)
+        if settings.sample and not passed_over:
+            best.doubts.append(f'no sample submission has SAMPLE, "{settings.sample}", in its path')
+        what = "No sample submission can be used" if best.doubts else "No sample submission"
+        say(f"{what}: every clip below {top} gets a row, under a header of our own")
     folders = Counter(str(clip.parent) for clip in best.clips if clip is not None)
     say(f"Test audio: {'; '.join(f'{n} files in {folder}' for folder, n in folders.most_common(3)) or 'none'}")
+    for folder, n in folders.items():
+        if called(folder, "train", inputs.tops) and not called(folder, "test", inputs.tops):
+            best.doubts.append(
+                f"{n} of the test clips were found in {folder} alone, by its name a folder of training clips"
+            )
     best.path.parent.mkdir(parents=True, exist_ok=True)
     best.write()
     say(f"Wrote {best.path}: valid, but nothing is predicted yet")
@@ -579,6 +624,8 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
     """
     try:
         with soundfile.SoundFile(path) as file:
+            if not MIN_RATE <= file.samplerate <= MAX_RATE:
+                raise KernelError(f"its rate is {file.samplerate} Hz; {MIN_RATE} to {MAX_RATE} can be")
             n_most = int(MAX_SECONDS * file.samplerate)
             if file.frames > n_most:
                 file.seek((file.frames - n_most) // 2)
@@ -606,14 +653,26 @@ class Model:
     """Gives probabilities (B, C)."""
     runs_on: str
 
+
+@dataclass(frozen=True)
+class Attached:
+    """An exported file that may be taken."""
+
+    path: Path
+    metadata: dict[str, Any]
+    module: str
+    """What opens it."""
+    open: Callable[[], Model]
+
     @property
     def score(self) -> float:
         """Its cross-fitted top-1 as the export tells it, -1 where it does not."""
-        rows = {row.get("name"): row for row in self.metadata.get("scores", ())}
-        row: Mapping[str, Any] = rows.get("chosen") or next(
-            (row for row in rows.values() if row.get("cross_fitted")), {}
-        )
-        return float(row.get("metrics", {}).get("top1", -1.0))
+        rows = [row for row in self.metadata.get("scores") or () if isinstance(row, dict)]
+        chosen = [row for row in rows if row.get("name") == "chosen"]
+        row = next(iter(chosen or [row for row in rows if row.get("cross_fitted")]), {})
+        metrics = row.get("metrics")
+        top1 = metrics.get("top1") if isinstance(metrics, dict) else None
+        return float(top1) if isinstance(top1, int | float) and math.isfinite(top1) else -1.0
 
 
 def open_onnx(path: Path, device: str) -> Model:
@@ -635,9 +694,7 @@ def open_torchscript(path: Path, device: str) -> Model:
     """Opens a model with torch, on a GPU where there is one that computes it."""
     import torch  # noqa: PLC0415 - may not be there, and takes seconds
 
-    with zipfile.ZipFile(path) as archive:
-        inside = [name for name in archive.namelist() if name.endswith(f"/extra/{METADATA_KEY}")]
-        metadata = check_metadata(archive.read(inside[0]).decode() if inside else None, path)
+    metadata = read_torchscript(path)
     torch.set_num_threads(n_cores())
     place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     load: Callable[..., Any] = torch.jit.load
@@ -656,6 +713,13 @@ def open_torchscript(path: Path, device: str) -> Model:
             return np.asarray(network(torch.from_numpy(waveforms).to(place)).float().cpu().numpy())
 
     return Model(path, metadata, hear, f"torch {torch.__version__}, {place}")
+
+
+def read_torchscript(path: Path) -> dict[str, Any]:
+    """Reads the metadata of a TorchScript file, without torch."""
+    with zipfile.ZipFile(path) as archive:
+        inside = [name for name in archive.namelist() if name.endswith(f"/extra/{METADATA_KEY}")]
+        return check_metadata(archive.read(inside[0]).decode() if inside else None, path)
 
 
 def check_metadata(text: str | None, path: Path) -> dict[str, Any]:
@@ -699,41 +763,47 @@ def install_wheels(wheels: Sequence[Path], site: Path) -> None:
         importlib.invalidate_caches()
 
 
-def open_models(inputs: Inputs, settings: Settings, site: Path) -> Iterator[Model]:
-    """Gives the attached models one after the other, the one to take first.
+def find_models(inputs: Inputs, submission: Submission, settings: Settings, site: Path) -> list[Attached]:
+    """Gives the attached models, the one to take first first.
 
-    ONNX goes before TorchScript, since it starts at once; among files of a kind those with the best score.
+    Those go first whose classes are the sample's, then those with the best score, then ONNX, which starts at once.
     """
-    files = {
+    wanted = {
         "onnxruntime": [path for path in inputs.onnx if settings.model in path.as_posix()],
         "torch": [path for path in inputs.torchscript if settings.model in path.as_posix()],
     }
-    listed = [str(path) for paths in files.values() for path in paths]
-    say(f"Models attached: {', '.join(listed) or 'none'}")
-    opened_at_all = 0
-    for module, paths in files.items():
-        if not paths:
-            continue
-        if not can_import(module) and inputs.wheels:
+    listed = [str(path) for paths in wanted.values() for path in paths]
+    n_others = len(inputs.onnx) + len(inputs.torchscript) - len(listed)
+    others = f" ({n_others} others do not have MODEL, {settings.model!r}, in their paths)" if n_others else ""
+    say(f"Models attached: {', '.join(listed) or 'none'}{others}")
+    found = []
+    for module, paths in wanted.items():
+        if paths and importlib.util.find_spec(module) is None and inputs.wheels:
             install_wheels(inputs.wheels, site)
-        if not can_import(module):
+        if paths and (importlib.util.find_spec(module) is None or (module == "onnxruntime" and not can_import(module))):
             say(f"{module} cannot be imported, so that {', '.join(path.name for path in paths)} cannot be used")
             continue
-        models = []
         for path in paths:
             try:
-                models.append((open_onnx if module == "onnxruntime" else open_torchscript)(path, settings.device))
+                found.append(attach(path, module, settings.device))
             except Exception as error:  # noqa: BLE001 - a file that cannot be opened raises anything
                 say(f"Passed over {path}: {error}")
-        models.sort(key=lambda model: -model.score)
-        for model in models:
-            score = f", cross-fitted top-1 {model.score:.4f}" if model.score >= 0.0 else ""
-            n_classes = len(model.metadata["class_names"])
-            say(f"Model {model.path}: {n_classes} classes, {model.metadata['sample_rate']} Hz{score}, {model.runs_on}")
-            opened_at_all += 1
-            yield model
-    if listed and not opened_at_all:
+
+    def rank(model: Attached) -> tuple[float, float, bool]:
+        names, numbers = model.metadata["class_names"], model.metadata.get("class_numbers") or []
+        return -submission.known(names, numbers), -model.score, model.module == "torch"
+
+    if listed and not found:
         say("WARNING: none of the attached models can be used")
+    return sorted(found, key=rank)
+
+
+def attach(path: Path, module: str, device: str) -> Attached:
+    """Looks into an exported file; of TorchScript at its metadata alone, since torch takes seconds to load."""
+    if module == "torch":
+        return Attached(path, read_torchscript(path), module, lambda: open_torchscript(path, device))
+    model = open_onnx(path, device)
+    return Attached(path, model.metadata, module, lambda: model)
 
 
 def predict(model: Model, submission: Submission, settings: Settings) -> dict[str, str]:
@@ -750,13 +820,19 @@ def predict(model: Model, submission: Submission, settings: Settings) -> dict[st
     found: Probabilities = {}
     bad: dict[str, str] = {}
     last, n_written = time.monotonic(), 0
+    size, recent = 1, deque[float](maxlen=3)  # clips at a time, and the seconds that one took of late
     todo = [(row, clip) for row, clip in enumerate(submission.clips) if clip is not None]
-    with ThreadPoolExecutor(n_cores()) as pool:
-        read = ahead(pool, lambda item: try_read(item[1], int(model.metadata["sample_rate"])), todo)
-        for batch in batches(zip(todo, read, strict=True), settings.batch_size):
-            if settings.left < LAST_SECONDS:
-                pool.shutdown(wait=False, cancel_futures=True)
-                say(f"TIME_BUDGET is used up after {len(found)} of {len(todo)} clips")
+    pool = ThreadPoolExecutor(n_cores())
+    read = zip(todo, ahead(pool, lambda item: try_read(item[1], int(model.metadata["sample_rate"])), todo), strict=True)
+    try:
+        while True:
+            left = settings.left - LAST_SECONDS
+            fitting = int(left / max(recent)) if recent else int(left > 0.0)
+            size, start = min(size, fitting), time.monotonic()
+            batch = list(islice(read, size)) if size > 0 else []
+            if not batch:
+                if size <= 0 and len(found) + len(bad) < len(todo):
+                    say(f"TIME_BUDGET is used up after {len(found)} of {len(todo)} clips")
                 break
             good = {row: heard for (row, _), heard in batch if isinstance(heard, np.ndarray)}
             wrong = {row: heard for (row, _), heard in batch if isinstance(heard, str)}
@@ -766,13 +842,17 @@ def predict(model: Model, submission: Submission, settings: Settings) -> dict[st
                 else:
                     found[row] = probabilities
             bad |= {submission.rows[row][0]: f"{submission.clips[row]}: {why}" for row, why in wrong.items()}
-            if good and not found:
+            if good and not found and len(bad) >= min(settings.batch_size, len(todo)):
                 raise KernelError(f"the model hears none of the first clips: {next(iter(bad.values()))}")
+            recent.append((time.monotonic() - start) / len(batch))
+            size = min(2 * size, settings.batch_size)
             if time.monotonic() - last > WRITE_EVERY:
                 submission.fill(found, names, numbers)
                 last, n_written = time.monotonic(), len(found)
-    if len(found) > n_written:
-        submission.fill(found, names, numbers)
+    finally:  # however it ends, what was heard counts
+        pool.shutdown(wait=False, cancel_futures=True)
+        if len(found) > n_written:
+            submission.fill(found, names, numbers)
     return bad
 
 
@@ -817,18 +897,6 @@ def ahead(pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterable[
         yield waiting.popleft().result()
 
 
-def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Cuts items into lists of `size`, the last one apart."""
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 def n_cores() -> int:
     """Gives the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -867,6 +935,11 @@ def unpack_package(folder: Path) -> None:
     sys.path.insert(0, str(folder))
 
 
+def absent_of(modules: Iterable[str]) -> list[str]:
+    """Gives those modules that cannot be imported."""
+    return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
 def train(inputs: Inputs, submission: Submission, settings: Settings, scratch: Path) -> dict[str, str]:
     """Trains a blend within the budget and fills the submission whenever more of it is done.
 
@@ -879,17 +952,19 @@ def train(inputs: Inputs, submission: Submission, settings: Settings, scratch: P
     clips = {row: clip for row, clip in enumerate(submission.clips) if clip is not None}
     candidates = find_training(inputs, clips.values(), settings.train_data, scratch)
     say(f"Training data: {', '.join(map(str, candidates)) or 'none'}")
-    if not candidates:
-        raise KernelError(
-            "no model is attached, and no training data: attach a file made by `esc-ens export`, or a data set in the "
-            "layout of ESC-50 or UrbanSound8K, with a CSV of files and classes, or with one folder a class"
-        )
     if not clips:
         raise KernelError("there is no test audio to predict, so that nothing is trained")
+    if not candidates:
+        attached = "no attached model can be used" if inputs.onnx or inputs.torchscript else "no model is attached"
+        raise KernelError(
+            f"{attached}, and there is no training data: attach a file made by `esc-ens export`, or a data set in the "
+            "layout of ESC-50 or UrbanSound8K, with a CSV of files and classes, or with one folder a class"
+        )
     unpack_package(scratch / "package")
-    absent = [name for name in ("esc_ensemble", "torch", "soxr") if importlib.util.find_spec(name) is None]
-    if absent:
+    if absent_of(NEEDED):
         install_wheels(inputs.wheels, scratch / "site")
+    if absent := absent_of(NEEDED):
+        raise KernelError(f"training needs {', '.join(absent)}, which this environment lacks: attach the wheels")
     try:
         from esc_ensemble.kaggle.train import Job, train_and_predict  # noqa: PLC0415 - only now is it on the path
     except ModuleNotFoundError as error:
@@ -924,16 +999,24 @@ def tell_machine() -> None:
 def run(inputs: Inputs, submission: Submission, settings: Settings, scratch: Path) -> dict[str, str]:
     """Predicts with the first model that works, or trains one; what fails is told, and the next thing tried."""
     if any(clip is not None for clip in submission.clips):
-        for model in open_models(inputs, settings, scratch / "site"):
+        for attached in find_models(inputs, submission, settings, scratch / "site"):
             try:
+                model = attached.open()
+                say(f"Model {describe(attached)}, {model.runs_on}")
                 return predict(model, submission, settings)
             except Exception as error:  # noqa: BLE001 - whatever it is, the file that stands is valid
-                tell_failure(f"Predicting with {model.path} failed", error)
+                tell_failure(f"Predicting with {attached.path} failed", error)
     try:
         return train(inputs, submission, settings, scratch)
     except Exception as error:  # noqa: BLE001 - as above
         tell_failure("Training failed", error)
         return {}
+
+
+def describe(model: Attached) -> str:
+    """Says what a model is, in a line."""
+    score = f", cross-fitted top-1 {model.score:.4f}" if model.score >= 0.0 else ""
+    return f"{model.path}: {len(model.metadata['class_names'])} classes, {model.metadata['sample_rate']} Hz{score}"
 
 
 def tell_failure(what: str, error: Exception) -> None:
@@ -951,14 +1034,17 @@ def conclude(submission: Submission, bad: Mapping[str, str], settings: Settings)
     if len(bad) > N_NAMED:
         say(f"... and for {len(bad) - N_NAMED} more")
     if n_predicted < n_rows:
-        say(f"{n_rows - n_predicted} of {n_rows} rows hold the sample's own values")
+        instead = "the sample's own values" if submission.sample else "a class that was not predicted"
+        say(f"{n_rows - n_predicted} of {n_rows} rows hold {instead}")
     used = time.monotonic() - START
     say(f"Done: {submission.path}, {n_predicted} of {n_rows} rows predicted, {used:.1f} of {settings.time_budget:g} s")
-    if n_predicted:
-        return 0
-    print(f"\n{'!' * 100}\nWARNING: {submission.path} is valid, but holds NO PREDICTION. What failed stands above.")
-    print("!" * 100, flush=True)
-    return 1 if settings.strict else 0
+    doubts = list(submission.doubts)
+    if not n_predicted:
+        doubts.insert(0, "it holds NO PREDICTION; what failed stands above")
+    if doubts:
+        lines = "\n".join(f"  - {doubt}" for doubt in doubts)
+        print(f"\n{'!' * 100}\nWARNING: {submission.path} is whole, but:\n{lines}\n{'!' * 100}", flush=True)
+    return 1 if settings.strict and not n_predicted else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -981,7 +1067,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     scratch = Path(tempfile.mkdtemp(prefix="esc_ensemble-"))
     try:
+        if not in_notebook and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it is tidied up after
         bad = run(inputs, submission, settings, scratch)
+    except KeyboardInterrupt:
+        say(f"Stopped: {submission.path} holds {len(submission.predicted)} predictions")
+        return STOPPED
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return conclude(submission, bad, settings)

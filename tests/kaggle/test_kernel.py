@@ -281,10 +281,22 @@ def test_of_two_models_the_better_one_is_taken_and_told(place: Path, capsys: Cap
     assert f"Model {folder / 'a-worse.onnx'}" in capsys.readouterr().out
 
 
+def test_a_model_that_knows_the_samples_classes_goes_before_a_better_one(place: Path, capsys: Capture) -> None:
+    write_onnx(place / "input" / "model" / "birds.onnx", ("wren", "robin", "finch", "tit"), scored(0.999))
+    assert run(place, "--strict") == 0
+    assert {row[1] for row in submission(place)[1:]} <= set(NAMES)
+    (place / "input" / "model" / "loud.onnx").unlink()
+    assert run(place) == 0
+    printed = capsys.readouterr().out
+    assert "WARNING" in printed
+    assert "holds labels that the model lacks" in printed
+
+
 def test_a_model_that_fails_makes_room_for_the_next(place: Path, capsys: Capture) -> None:
     folder = place / "input" / "model"
     (folder / "broken.onnx").write_bytes(b"nothing")
-    write_onnx(folder / "other.onnx", ("cat", "mouse"), scored(0.99) | {"sample_rate": "none"})
+    write_onnx(folder / "other.onnx", NAMES, scored(0.99) | {"sample_rate": "none"})
+    write_onnx(folder / "odd.onnx", NAMES, {"scores": [{"name": "chosen", "metrics": {"top1": None}}, 5]})
     assert run(place, "--strict") == 0
     printed = capsys.readouterr().out
     assert f"Passed over {folder / 'broken.onnx'}" in printed
@@ -533,3 +545,28 @@ def test_real_clips_sound_alike_to_a_network(esc10_dir: Path) -> None:
 
 def test_the_kernel_in_the_repository_holds_no_package() -> None:
     assert kernel.PACKAGE == kernel.PACKAGE_SHA256 == ""
+
+
+def test_clips_at_impossible_rates_are_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "slow.wav", np.zeros(100), 1)
+    with pytest.raises(kernel.KernelError, match="its rate is 1 Hz"):
+        kernel.read_clip(tmp_path / "slow.wav", 8000)
+
+
+def test_test_folders_go_before_fuller_training_folders_and_bare_names_help(tmp_path: Path) -> None:
+    train = write_clips(tmp_path / "in" / "train", [f"{n}.wav" for n in range(5)])
+    test = write_clips(tmp_path / "in" / "audio_test", [f"{n}.wav" for n in range(4)] + ["Odd.WAV"])
+    ids = ["0.wav", "1", "./2.wav", "3.wav", "4", "elsewhere/odd.wav", "absent"]
+    found = kernel.match_audio(ids, [*train, *test], tops=[tmp_path])
+    assert found == [*test[:4], train[4], test[4], None]
+
+
+def test_what_stands_in_unpredicted_rows_is_a_class_where_there_is_no_sample(place: Path, capsys: Capture) -> None:
+    sounds = place / "input" / "sounds"
+    (sounds / "sample_submission.csv").write_text("id;label\n0;a\n")
+    next(path for path in sorted((sounds).rglob("*.wav"))).write_bytes(b"no sound")
+    assert run(place) == 0
+    assert {row[1] for row in submission(place)[1:]} <= set(NAMES)
+    printed = capsys.readouterr().out
+    assert "WARNING" in printed
+    assert "must hold a header of at least two columns" in printed
