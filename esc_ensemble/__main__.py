@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.util import find_spec
 from types import FrameType
 
 from esc_ensemble import __version__
@@ -72,7 +73,8 @@ def _run(tokens: list[str]) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("esc_ensemble"):
             raise
-        here = f"This installation has {' and '.join(f'esc-ens {name}' for name in OWN_COMMAND_LINES)} (try --help)"
+        names = [name for name in OWN_COMMAND_LINES if name != "serve" or find_spec("fastapi")]
+        here = f"This installation has {' and '.join(f'esc-ens {name}' for name in names)} (try --help)"
         rest = 'The rest: pip install "esc_ensemble[train]"'
         if command in ("", "--help", "-h"):
             print(f"esc-ens {__version__}\n{here}.\n{rest}")

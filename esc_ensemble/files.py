@@ -29,7 +29,15 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise DiskError(
                 f"No space left to write {path}. Free some space and run the same command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        if error.errno in (
+            errno.EACCES,
+            errno.EROFS,
+            errno.EPERM,
+            errno.ENOTDIR,
+            errno.EISDIR,
+            errno.EEXIST,
+            errno.ENOENT,
+        ):
             raise DiskError(f"Cannot write {path}: {error.strerror}. Choose a folder you can write to.") from error
         raise
 
@@ -58,6 +66,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Says before any work whether a file can be written.
+
+    Raises:
+        DiskError: it is a folder, or its folder can be neither made nor written to.
+    """
+    if path.is_dir():
+        raise DiskError(f"Cannot write {path}: it is a folder. Name a file.")
+    there = next(folder for folder in (path.absolute().parent, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise DiskError(f"Cannot write {path}: {there} is a file, not a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise DiskError(f"Cannot write {path}: {there} may not be written to. Choose a folder you can write to.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -65,7 +65,9 @@ def build(
     from esc_ensemble.kaggle.build import BuildOptions, build_folder  # noqa: PLC0415
 
     if (model is None) != no_model:
-        raise ConfigError("Name an export, esc-ens kaggle build NAME, or build a kernel that trains with --no-model.")
+        raise ConfigError(
+            "Name an export, esc-ens kaggle build NAME, or have --no-model and a kernel that trains: one of them."
+        )
     constants = {"TIME_BUDGET": time_budget} if time_budget is not None else {}
     options = BuildOptions(
         owner=user or os.environ.get("KAGGLE_USERNAME", ""),

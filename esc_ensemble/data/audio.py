@@ -6,6 +6,7 @@ Needs numpy, soundfile and soxr alone: it stands in the way of every start of ON
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,18 +102,22 @@ def stream(
         resampler = None
         if file.samplerate != sample_rate:
             resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality=QUALITY)
-        n_frames = 0
+        n_frames, n_given = 0, 0
         for block in _mono_blocks(file, name):
             n_frames += len(block)
             _check_size(file, n_frames, name, max_seconds, max_samples)
             piece = block if resampler is None else resampler.resample_chunk(block)
+            n_given += len(piece)
             if len(piece):
                 yield np.clip(piece, -1.0, 1.0)
         _check_length(file, n_frames, name)
         if resampler is not None:
             rest = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+            n_given += len(rest)
             if len(rest):
                 yield np.clip(rest, -1.0, 1.0)
+        if not n_given:
+            raise DataError(f"{name} is shorter than one sample at {sample_rate} Hz.")
 
 
 def trim_silence(waveform: Waveform, sample_rate: int, trim_db: float) -> Waveform:
@@ -204,7 +209,9 @@ def _open(source: Path | BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
     else:
         _check_end(source, name)
         source.seek(0)
-    with soundfile.SoundFile(source) as file:
+    # The name as bytes: it need not be text where file systems do not ask for it.
+    named = os.fsencode(source) if isinstance(source, Path) and os.name == "posix" else source
+    with soundfile.SoundFile(named) as file:
         if not MIN_SAMPLE_RATE <= file.samplerate <= MAX_SAMPLE_RATE:
             raise DataError(
                 f"{name} claims a sample rate of {file.samplerate} Hz; those that work are from {MIN_SAMPLE_RATE} to "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from esc_ensemble.errors import WorkError
 from esc_ensemble.files import disk_errors
 
 
@@ -19,6 +21,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     Raises:
         DiskError: the disk is full or the folder cannot be written.
+        WorkError: another process made the same folder meanwhile.
     """
     aside: Path | None = None
     try:
@@ -30,7 +33,18 @@ def whole_folder(target: Path) -> Iterator[Path]:
             yield fresh
             if target.exists():
                 target.rename(old)
-            fresh.rename(target)
+            _take_place(fresh, target, old)
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _take_place(fresh: Path, target: Path, old: Path) -> None:
+    try:
+        fresh.rename(target)
+    except OSError as error:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise WorkError(f"Another process made {target} meanwhile, which was left as it is.") from error
+        raise

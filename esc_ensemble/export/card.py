@@ -49,6 +49,11 @@ def write_card(path: Path, exported: Sequence[Exported], dataset: str) -> None:
     write_text(path, _card(path.stem, listed, metadata, dataset))
 
 
+def is_card(path: Path) -> bool:
+    """Whether a file is a model card of ours, or something else of that name."""
+    return path.is_file() and FILES_MARK in path.read_text(encoding="utf-8", errors="replace")
+
+
 def _earlier(path: Path, metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The lines of files that are there still, as the card has them hidden; none if it is of other members."""
     if not path.exists():
@@ -128,7 +133,7 @@ def _card(name: str, entries: Sequence[dict[str, Any]], metadata: Mapping[str, A
 def _use(file: str) -> list[str]:
     return [
         "```python",
-        'from esc_ensemble.infer import Classifier  # pip install "esc_ensemble[infer]"',
+        'from esc_ensemble.infer import Classifier  # of the Python package esc_ensemble, with its extra "infer"',
         "",
         f'for prediction in Classifier("{file}").predict(["sound.wav"]):',
         "    print(prediction.path, prediction.top(3))",

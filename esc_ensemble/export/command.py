@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from esc_ensemble.blend.apply import counting_members
 from esc_ensemble.errors import ConfigError
-from esc_ensemble.export.card import write_card
+from esc_ensemble.export.card import is_card, write_card
 from esc_ensemble.export.pipeline import ENDINGS, Exported, ExportOptions, Format, export_blend
+from esc_ensemble.files import check_writable
 from esc_ensemble.manifest import read_dataset_path
 from esc_ensemble.progress import say
 
@@ -75,19 +76,30 @@ def export_all(
         jobs = [replace(options, format=format)]
     for job in jobs:
         job.check()
+    if out is not None and not out.name.endswith(f".{ENDINGS[jobs[0].format]}"):
+        raise ConfigError(f"--out is {out}: a file of --format {jobs[0].format} ends in .{ENDINGS[jobs[0].format]}.")
     exported, cards = [], []
     for each in _blends(blend, folder, each_member=each_member):
         made = []
+        card = (out.with_suffix(".md")) if out else exports / f"{each['name']}.md"
+        _check_places([out or exports / f"{each['name']}{_ending(job)}" for job in jobs], card)
         for job in jobs:
             path = out or exports / f"{each['name']}{_ending(job)}"
             say(f"Exporting {each['name']} as {job.format}, {job.precision}")
             made.append(export_blend(each, folder, path, job))
-        card = (out.with_suffix(".md")) if out else exports / f"{each['name']}.md"
         place = read_dataset_path([folder / member["path"] for member in counting_members(each)])
         write_card(card, made, place.name if place else "")
         exported += made
         cards.append(card)
     return Files(tuple(exported), tuple(cards))
+
+
+def _check_places(paths: Sequence[Path], card: Path) -> None:
+    """Refuses before the work what would be refused, or lost, after it."""
+    for path in paths:
+        check_writable(path)
+    if card.exists() and not is_card(card):
+        raise ConfigError(f"{card} is there and is no model card, which would take its place. Name another --out.")
 
 
 def _ending(job: ExportOptions) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from esc_ensemble.cores import free_cores
-from esc_ensemble.data.audio import AUDIO_SUFFIXES, decode
+from esc_ensemble.data.audio import AUDIO_SUFFIXES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, decode
 from esc_ensemble.errors import ConfigError, DataError, ModelFileError, list_problems
 from esc_ensemble.infer.windows import cut_windows
 from esc_ensemble.progress import say
@@ -23,6 +23,10 @@ METADATA_KEY = "esc_ensemble"
 METADATA_SCHEMA = 2
 METADATA_NEEDED = ("class_names", "sample_rate", "clip_seconds", "n_samples", "tta", "members")
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+AHEAD_BYTES = 1 << 25
+"""Of files, on disk, that are decoded ahead of being heard; larger ones one by one."""
+BATCH_SAMPLES = 1 << 25
+"""Held at a time; longer recordings are heard one by one."""
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -74,8 +78,8 @@ class Classifier:
 
     def __init__(self, model: str | Path, threads: int = 0, device: Device = "auto", *, lasting: bool = False) -> None:
         model = Path(model)
-        if not model.is_file():
-            raise ModelFileError(f"Model {model} does not exist. Make one with `esc-ens export BLEND`.")
+        _check_place(model)
+        self.model = model
         self.session = _open_session(model, threads, device, lasting)
         self.metadata = _read_metadata(self.session, model)
         self.class_names: tuple[str, ...] = tuple(self.metadata["class_names"])
@@ -86,9 +90,16 @@ class Classifier:
         self.n_samples: int = self.metadata["n_samples"]
 
     def listen(self, waveforms: np.ndarray) -> np.ndarray:
-        """Gives probabilities (B, C) of waveforms (B, T), float32 in [-1, 1] at `sample_rate`, of any length T >= 1."""
-        probabilities = self.session.run(["probabilities"], {"waveform": waveforms.astype(np.float32, copy=False)})
-        return np.asarray(probabilities[0])
+        """Gives probabilities (B, C) of waveforms (B, T), float32 in [-1, 1] at `sample_rate`, of any length T >= 1.
+
+        Raises:
+            ModelFileError: the model gives no numbers.
+        """
+        outputs = self.session.run(["probabilities"], {"waveform": waveforms.astype(np.float32, copy=False)})
+        probabilities = np.asarray(outputs[0])
+        if not np.isfinite(probabilities).all():
+            raise ModelFileError(f"{self.model} gives no numbers: the file is damaged. Export or copy it again.")
+        return probabilities
 
     def read(self, path: Path) -> np.ndarray:
         """Reads a file as a waveform (T,) at the model's rate.
@@ -128,9 +139,10 @@ class Classifier:
             return
         workers = workers or free_cores()
         bad: list[str] = []
-        with ThreadPoolExecutor(workers) as pool:
+        pool = ThreadPoolExecutor(workers)
+        try:
             read = _ahead(pool, self._try_read, files, max(batch_size, 2 * workers))
-            for batch in _batches(zip(files, read, strict=True), batch_size):
+            for batch in _batches(zip(files, read, strict=True), batch_size, size=_n_samples, most=BATCH_SAMPLES):
                 errors = [str(found) for _, found in batch if isinstance(found, DataError)]
                 bad += errors
                 if errors and skip_bad:
@@ -140,6 +152,8 @@ class Classifier:
                     heard = self._listen_each([waveform for _, waveform in good])
                     for (path, waveform), row in zip(good, heard, strict=True):
                         yield Prediction(path, self.class_names, row, len(waveform) / self.sample_rate)
+        finally:  # nobody waits for files that are not wanted any more
+            pool.shutdown(wait=False, cancel_futures=True)
         if bad and not skip_bad:
             raise _unreadable(bad)
 
@@ -218,29 +232,56 @@ def find_audio(paths: Iterable[Path]) -> list[Path]:
 
 
 def _ahead(pool: ThreadPoolExecutor, read: Any, files: Sequence[Path], n_ahead: int) -> Iterator[Any]:
-    """Gives what `read` makes of each file, in order, while the pool is at work on the next ones."""
-    waiting: deque[Future[Any]] = deque()
+    """Gives what `read` makes of each file, in order, while the pool is at work on the next ones, large ones apart."""
+    waiting: deque[tuple[Future[Any], int]] = deque()
+    n_bytes = 0
     for path in files:
-        waiting.append(pool.submit(read, path))
-        if len(waiting) > n_ahead:
-            yield waiting.popleft().result()
+        n_own = path.stat().st_size if path.is_file() else 0
+        while waiting and (len(waiting) > n_ahead or n_bytes + n_own > AHEAD_BYTES):
+            future, n_done = waiting.popleft()
+            yield future.result()
+            n_bytes -= n_done
+        waiting.append((pool.submit(read, path), n_own))
+        n_bytes += n_own
     while waiting:
-        yield waiting.popleft().result()
+        yield waiting.popleft()[0].result()
 
 
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    batch = []
+def _batches(
+    items: Iterable[Any], number: int, *, size: Callable[[Any], int] = lambda _: 0, most: int = 1
+) -> Iterator[list[Any]]:
+    """Gives lists of `number` items, or fewer where they are large: at `most` together, or beyond it by the last."""
+    batch, total = [], 0
     for item in items:
         batch.append(item)
-        if len(batch) == size:
+        total += size(item)
+        if len(batch) == number or total >= most:
             yield batch
-            batch = []
+            batch, total = [], 0
     if batch:
         yield batch
 
 
+def _n_samples(item: tuple[Path, np.ndarray | DataError]) -> int:
+    return len(item[1]) if isinstance(item[1], np.ndarray) else 0
+
+
 def _unreadable(bad: Sequence[str]) -> DataError:
     return DataError(list_problems("These files cannot be heard:", bad, "Leave them out with --skip-bad."))
+
+
+def _check_place(model: Path) -> None:
+    """Says where the file is that may have been meant."""
+    if model.is_dir():
+        raise ModelFileError(f"Model {model} is a folder. Name the .onnx file that `esc-ens export` made.")
+    if model.suffix in (".pt", ".pt2"):
+        raise ModelFileError(f"{model} is a file for torch. Name the .onnx file: `esc-ens export` makes one.")
+    if not model.is_file():
+        near = (model.with_name(f"{model.name}.onnx"), Path("exports", f"{model.name}.onnx"))
+        meant = next((f" Did you mean {path}?" for path in near if path.is_file()), "")
+        raise ModelFileError(f"Model {model} does not exist.{meant or ' Make one with `esc-ens export BLEND`.'}")
+    if not os.access(model, os.R_OK):
+        raise ModelFileError(f"Model {model} cannot be opened: permission denied.")
 
 
 def _open_session(model: Path, threads: int, device: Device, lasting: bool) -> Any:
@@ -257,7 +298,7 @@ def _open_session(model: Path, threads: int, device: Device, lasting: bool) -> A
             "--device is cuda, but this onnxruntime has no GPU: pip install onnxruntime-gpu, or leave it out."
         )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or free_cores()
+    options.intra_op_num_threads = min(threads or free_cores(), os.cpu_count() or 1)
     options.log_severity_level = 3
     options.enable_mem_pattern = not lasting  # it keeps a plan of memory for every length that it has seen
     providers = [name for name in PROVIDERS if name in available and (device != "cpu" or name != PROVIDERS[0])]
@@ -283,4 +324,23 @@ def _read_metadata(session: Any, model: Path) -> dict[str, Any]:
     absent = [key for key in METADATA_NEEDED if key not in metadata]
     if absent:
         raise ModelFileError(f"{model} lacks {', '.join(absent)} in its metadata. Export it again.")
+    if not _fits(session, metadata):
+        raise ModelFileError(f"{model} is damaged: its metadata is not that of its network. Export it again.")
     return metadata
+
+
+def _fits(session: Any, metadata: dict[str, Any]) -> bool:
+    """Whether metadata can be, and belongs to a network."""
+    names, rate, n_samples = metadata["class_names"], metadata["sample_rate"], metadata["n_samples"]
+    outputs = {each.name: each.shape for each in session.get_outputs()}
+    return (
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and isinstance(rate, int)
+        and MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE
+        and isinstance(n_samples, int)
+        and n_samples > 0
+        and [each.name for each in session.get_inputs()] == ["waveform"]
+        and "probabilities" in outputs
+        and (outputs["probabilities"][-1] == len(names) or not isinstance(outputs["probabilities"][-1], int))
+    )

@@ -13,6 +13,7 @@ import numpy as np
 from esc_ensemble.arguments import Parser, at_least, share
 from esc_ensemble.display import percent, print_table
 from esc_ensemble.errors import ConfigError, DataError
+from esc_ensemble.files import check_writable
 from esc_ensemble.infer.classifier import Classifier, Prediction, find_audio
 from esc_ensemble.infer.output import to_json, write_predictions, write_timeline
 from esc_ensemble.progress import progress, say
@@ -60,6 +61,7 @@ def run(tokens: Sequence[str]) -> None:
     if flags.overlap >= 1.0:
         raise ConfigError(f"--overlap is {flags.overlap:g}: windows must move on, so it has to be below 1.")
     files = find_audio(_named(flags.paths))
+    _check_places(flags, files)
     classifier = Classifier(flags.model, flags.threads, flags.device)
     if flags.tta and not classifier.metadata["tta"]:
         raise ConfigError(
@@ -87,6 +89,20 @@ def run(tokens: Sequence[str]) -> None:
             "hears at once: their middle was heard. --windows hears all of them."
         )
     _write(flags, classifier, form, predictions)
+
+
+def _check_places(flags: argparse.Namespace, files: Sequence[Path]) -> None:
+    """Refuses outputs that cannot be written, or would take the place of something else."""
+    taken = {path.resolve() for path in (flags.model, flags.sample_submission, *files) if path is not None}
+    for flag, path, endings in (("--out", flags.out, (".csv", ".json")), ("--timeline", flags.timeline, (".csv",))):
+        if path is None:
+            continue
+        check_writable(path)
+        if path.suffix.lower() not in endings:
+            raise ConfigError(f"{flag} is {path}: it has to end in {' or '.join(endings)}.")
+        if path.resolve() in taken:
+            raise ConfigError(f"{flag} is {path}, which is read or written for something else already.")
+        taken.add(path.resolve())
 
 
 def _named(paths: Sequence[str]) -> list[Path]:

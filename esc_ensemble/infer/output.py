@@ -21,7 +21,7 @@ def write_predictions(path: Path, predictions: Sequence[Prediction], k: int = 3,
     if path.suffix.lower() == ".json":
         text = json.dumps([to_json(each, k, threshold) for each in predictions], indent=2, ensure_ascii=False)
         with atomic_path(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")  # names as they are on disk
         return
     names = predictions[0].class_names if predictions else ()
     with _csv(path) as writer:
@@ -85,5 +85,8 @@ def _cells(names: Sequence[str], probabilities: Any, k: int, threshold: float) -
 
 @contextmanager
 def _csv(path: Path) -> Iterator[Any]:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         yield csv.writer(file)

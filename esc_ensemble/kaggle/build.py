@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -168,7 +169,7 @@ def find_model(name: str, exports: Path) -> list[Path]:
         )
     for path in models:
         read_metadata(path)
-    card = models[0].with_name(f"{_base_name(models[0])}.md")
+    card = models[0].with_name(f"{_base_name(models[0]).removesuffix('.fp16').removesuffix('.int8')}.md")
     return [*models, *([card] if card.is_file() else [])]
 
 
@@ -195,8 +196,11 @@ def make_kernel(constants: Mapping[str, Any]) -> str:
     """Gives the kernel's source with the package inside and settings changed.
 
     Raises:
-        ConfigError: a setting is unknown, or the source is larger than Kaggle takes.
+        ConfigError: a setting is unknown or cannot be, or the source is larger than Kaggle takes.
     """
+    budget = constants.get("TIME_BUDGET", 1.0)
+    if not 0.0 < budget < math.inf:
+        raise ConfigError(f"--time-budget is {budget:g}: seconds must be above 0.")
     source = read_kernel()
     for name, value in constants.items():
         line = re.compile(rf"^{re.escape(name)} = [^#\n]*(?=  #|$)", re.MULTILINE)

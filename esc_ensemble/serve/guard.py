@@ -59,6 +59,11 @@ class Guard:
             await self.app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.status = exchange.status or GONE
+        except asyncio.CancelledError:  # the service stops, and has waited for as long as it does
+            if not exchange.status:
+                stopping = error_response(HTTPStatus.SERVICE_UNAVAILABLE, "The service is stopping.")
+                await stopping(scope, exchange.receive, exchange.send)
+            raise
         except Exception as error:  # noqa: BLE001 - the last line of defence; the log says what it was
             say(f"esc-ens serve: {method} {path} failed: {_in_a_line(error)}")
             if not exchange.status:

@@ -97,3 +97,19 @@ def test_without_the_data_a_file_in_full_precision_is_written_with_a_note(
     assert json.loads(captured.out)["files"][0]["accuracy"] is None
     assert "Note: An export's accuracy is measured on the clips" in captured.err
     assert export(made, tmp_path / "e", "--data", tmp_path / "other", "--precision", "int8") == 2
+
+
+def test_files_that_are_no_exports_keep_their_place(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "folder.onnx").mkdir()
+    for name, code, reason in (
+        ("README.md", 2, "ends in .onnx"),
+        ("README.onnx", 2, "is no model card"),
+        ("folder.onnx", 1, "it is a folder"),
+    ):
+        assert main(["export", str(made.blend), "--out", str(tmp_path / name)]) == code
+        assert reason in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "folder.onnx"]
+    assert (tmp_path / "README.md").read_text() == "mine"

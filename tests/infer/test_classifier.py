@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import soundfile
 import torch
@@ -15,10 +18,15 @@ from esc_ensemble.export.fused import FusedBlend
 from esc_ensemble.export.parts import load_parts, mixing_of
 from esc_ensemble.export.source import read_source
 from esc_ensemble.infer import Classifier, Prediction, find_audio
+from esc_ensemble.infer.output import write_predictions
 from esc_ensemble.predict import shift_waveform
 from tests.bare import importable, run_module
 from tests.conftest import Exported, Made
 from tests.infer.clips import spoil, with_metadata
+
+ABOUT = {"schema": 2, "class_names": [*"abcdefghij"], "sample_rate": 8000, "clip_seconds": 1.0, "n_samples": 8000}
+ABOUT |= {"tta": False, "members": []}
+IMPOSSIBLE = ({"class_names": ["a"]}, {"class_names": None}, {"class_names": 3}, {"sample_rate": 0}, {"n_samples": "x"})
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +106,7 @@ def test_a_prediction_names_its_top_classes_the_lower_first_among_equals() -> No
         ('{"schema": 99}', "another version"),
         ('{"schema": 1, "class_names": ["a"]}', "another version"),
         ('{"schema": 2, "class_names": ["a"]}', "lacks sample_rate"),
+        *((json.dumps(ABOUT | change), "is damaged: its metadata") for change in IMPOSSIBLE),
     ],
 )
 def test_a_model_without_sound_metadata_is_refused(
@@ -115,9 +124,61 @@ def test_what_is_no_onnx_file_is_refused(exported: Exported, tmp_path: Path, con
         Classifier(path)
 
 
-def test_a_missing_model_is_refused(tmp_path: Path) -> None:
+def test_a_missing_model_is_refused_with_the_one_that_may_be_meant(exported: Exported, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="does not exist"):
         Classifier(tmp_path / "m.onnx")
+    with pytest.raises(ModelFileError, match=r"Did you mean .*both\.onnx"):
+        Classifier(exported.onnx.with_suffix(""))
+    with pytest.raises(ModelFileError, match="is a folder"):
+        Classifier(tmp_path)
+    with pytest.raises(ModelFileError, match="is a file for torch"):
+        Classifier(tmp_path / "m.torchscript.pt")
+
+
+def test_a_model_that_gives_no_numbers_is_damaged(exported: Exported, tmp_path: Path) -> None:
+    model = onnx.load(exported.onnx)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.raw_data) > 400:
+            tensor.raw_data = np.full(len(tensor.raw_data) // 4, np.nan, dtype=np.float32).tobytes()
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelFileError, match="gives no numbers"):
+        Classifier(tmp_path / "m.onnx").listen(noise(1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text elsewhere")
+def test_names_of_files_need_not_be_text(classifier: Classifier, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.wav"))
+    write_noise(tmp_path / "a.wav", 1.0).rename(path)
+    found = list(classifier.predict([path]))
+    for name in ("out.csv", "out.json"):
+        write_predictions(tmp_path / name, found)
+        assert b"\xff\xfe.wav" in (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_less_than_a_sample_is_refused(classifier: Classifier, tmp_path: Path, windows: bool) -> None:
+    soundfile.write(tmp_path / "a.wav", np.ones(1), 192_000)
+    with pytest.raises(DataError, match="shorter than one sample at 8000 Hz"):
+        list(classifier.predict([tmp_path / "a.wav"], windows=windows))
+
+
+def test_long_files_are_not_decoded_far_ahead(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write_noise(tmp_path / f"{n}.wav", 1.0, seed=n) for n in range(6)]
+    monkeypatch.setattr("esc_ensemble.infer.classifier.AHEAD_BYTES", 1)
+    monkeypatch.setattr("esc_ensemble.infer.classifier.BATCH_SAMPLES", 1)
+    read: list[Path] = []
+    decode = classifier.read
+
+    def note(path: Path) -> np.ndarray:
+        read.append(path)
+        return decode(path)
+
+    monkeypatch.setattr(classifier, "read", note)
+    for n, prediction in enumerate(classifier.predict(paths)):
+        assert prediction.path == paths[n]
+        assert len(read) <= n + 2
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])

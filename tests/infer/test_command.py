@@ -96,6 +96,28 @@ def test_out_may_not_be_a_folder(exported: Exported, clips: Path, capsys: pytest
     assert "Cannot write" in capsys.readouterr().err
 
 
+def test_outputs_take_nothings_place(
+    exported: Exported, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = find_audio([clips])[0]
+    before = clip.read_bytes()
+    (tmp_path / "sample.csv").write_text(f"id,label\n{clip.stem},dog\n")
+    cases = [
+        (("--out", clip), "has to end in .csv or .json"),
+        (("--out", tmp_path / "a.txt"), "has to end in .csv or .json"),
+        (("--out", tmp_path / "a.csv", "--timeline", tmp_path / "a.csv"), "for something else already"),
+        (("--sample-submission", tmp_path / "sample.csv", "--out", tmp_path / "sample.csv"), "for something else"),
+    ]
+    for flags, reason in cases:
+        assert infer(exported.onnx, clip, *flags) == 2
+        assert reason in capsys.readouterr().err
+    assert infer(exported.onnx, clip, "--out", exported.onnx / "a.csv") == 1
+    captured = capsys.readouterr()
+    assert "is a file, not a folder" in captured.err
+    assert "Hearing" not in captured.err  # it is refused before the work
+    assert clip.read_bytes() == before
+
+
 def test_a_sample_submission_gives_its_form_to_out(
     exported: Exported, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,8 @@ const Player = (() => {
     Object.assign(element.style, style);
     return element;
   }
-  const clock = (time) => {
+  const clock = (exact) => {
+    const time = Math.round(10 * exact) / 10;  // first, or 59.97 s would be 60.0 of the minute before
     const whole = Math.floor(time / 60);
     return whole ? `${whole}:${(time % 60).toFixed(1).padStart(4, "0")}` : `${time.toFixed(1)} s`;
   };
