@@ -53,10 +53,16 @@ class _Plan:
     """The class of each column after the id, where labels are probabilities."""
     notes: list[str]
     """What is to be said of it."""
+    sample: list[list[str]]
+    """The sample's rows, where there is one."""
 
 
 def write_submission(
-    path: Path, clip_ids: Sequence[str] | np.ndarray, probabilities: np.ndarray, form: Form
+    path: Path,
+    clip_ids: Sequence[str] | np.ndarray,
+    probabilities: np.ndarray,
+    form: Form,
+    skipped: Sequence[str] = (),
 ) -> LabelKind:
     """Writes predictions as a submission, atomically.
 
@@ -71,6 +77,7 @@ def write_submission(
         clip_ids: (N,) one id a row of `probabilities`.
         probabilities: (N, C).
         form: classes, sample, and what is wanted.
+        skipped: ids of clips that have no prediction: their rows keep the sample's own values.
 
     Returns:
         What stands beside the ids.
@@ -82,14 +89,23 @@ def write_submission(
     """
     ids = [str(clip_id) for clip_id in clip_ids]
     _check_predictions(ids, probabilities, form.class_names)
-    plan = _plan(ids, form)
+    plan = _plan([*ids, *skipped], form)
     if plan.labels == "probabilities":
-        values = probabilities[plan.rows][:, plan.columns].tolist()
-        body = [[clip_id, *(f"{value:.9g}" for value in row)] for clip_id, row in zip(plan.ids, values, strict=True)]
+        cells = [[f"{value:.9g}" for value in row] for row in probabilities[:, plan.columns].tolist()]
     else:
         texts = form.class_names if plan.labels == "names" else [str(number) for number in _numbers(form)]
-        best = probabilities[plan.rows].argmax(axis=1)
-        body = [[clip_id, texts[label]] for clip_id, label in zip(plan.ids, best, strict=True)]
+        cells = [[texts[label]] for label in probabilities.argmax(axis=1)]
+    body, kept = [], []
+    for place, (clip_id, row) in enumerate(zip(plan.ids, plan.rows, strict=True)):
+        if row < len(ids):
+            body.append([clip_id, *cells[row]])
+        elif plan.sample:
+            body.append(plan.sample[place])
+            kept.append(clip_id)
+    if kept:
+        say(
+            list_problems(f"{len(kept)} rows keep the sample's own values, since their clips could not be heard:", kept)
+        )
     for note in plan.notes:
         say(f"Note: {note}")
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
@@ -124,6 +140,7 @@ def _plan(ids: list[str], form: Form) -> _Plan:
     if form.class_numbers and len(set(form.class_numbers)) != n_classes:
         raise DataError(f"{n_classes} classes need as many different numbers, found {list(form.class_numbers)}.")
     notes: list[str] = []
+    body: list[list[str]] = []
     if form.sample is None:
         labels, columns = form.labels or "names", list(range(n_classes))
         header = [ID_COLUMN, *(form.class_names if labels == "probabilities" else [LABEL_COLUMN])]
@@ -152,7 +169,7 @@ def _plan(ids: list[str], form: Form) -> _Plan:
             f"the data set's own class numbers are not known; 0 to {n_classes - 1} stand for the classes in their "
             f"order, {first} to {last}. (They are taken from class_numbers in a run's manifest.json.)"
         )
-    return _Plan(header, wanted, rows, labels, columns, notes)
+    return _Plan(header, wanted, rows, labels, columns, notes, body)
 
 
 def _numbers(form: Form) -> tuple[int, ...]:

@@ -88,7 +88,7 @@ def run(tokens: Sequence[str]) -> None:
             f"{n_long} of {len(predictions)} files are longer than the {classifier.clip_seconds:g} s that the model "
             "hears at once: their middle was heard. --windows hears all of them."
         )
-    _write(flags, classifier, form, predictions)
+    _write(flags, classifier, form, predictions, files)
 
 
 def _check_places(flags: argparse.Namespace, files: Sequence[Path]) -> None:
@@ -118,13 +118,17 @@ def _named(paths: Sequence[str]) -> list[Path]:
     return [Path(path) for path in named]
 
 
-def _write(flags: argparse.Namespace, classifier: Classifier, form: Form, predictions: list[Prediction]) -> None:
+def _write(
+    flags: argparse.Namespace, classifier: Classifier, form: Form, predictions: list[Prediction], files: Sequence[Path]
+) -> None:
     out = flags.out
     if flags.sample_submission:
         out = out or Path("submission.csv")
         probabilities = np.array([prediction.probabilities for prediction in predictions])
         probabilities = probabilities.reshape(-1, len(classifier.class_names))  # also where none is left
-        write_submission(out, [prediction.path.as_posix() for prediction in predictions], probabilities, form)
+        heard = [prediction.path for prediction in predictions]
+        skipped = [path.as_posix() for path in sorted({*files} - {*heard})]
+        write_submission(out, [path.as_posix() for path in heard], probabilities, form, skipped)
     elif out:
         write_predictions(out, predictions, flags.top, flags.threshold)
     if out:

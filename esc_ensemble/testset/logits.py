@@ -20,7 +20,6 @@ from esc_ensemble.manifest import recorded_hash
 from esc_ensemble.models.checkpoint import check_checkpoint, load_checkpoint, read_spec
 from esc_ensemble.predict import predict_logits
 from esc_ensemble.progress import say
-from esc_ensemble.submission import Form, check_submission
 from esc_ensemble.testset.options import PredictOptions
 
 
@@ -30,7 +29,6 @@ class Work:
 
     clips: NewClips
     catalog: Catalog
-    form: Form
     options: PredictOptions
     device: torch.device
 
@@ -124,7 +122,6 @@ def _open_waveforms(tasks: Sequence[_Task], work: Work) -> list[tuple[WaveformCa
                 n_workers=options.n_workers,
                 skip_bad=options.skip_bad,
             )
-            check_submission(opened[recipe][1].clip_ids, work.form)  # some may have been left out
         found.append(opened[recipe])
     return found
 

@@ -106,7 +106,7 @@ def predict_test(
     form = Form(tuple(blend["class_names"]), tuple(blend.get("class_numbers", ())), sample, labels)
     check_submission(catalog.clip_ids, form)
     clips = NewClips(catalog.clip_ids, _fingerprint(catalog))
-    work = Work(clips, catalog, form, options, device)
+    work = Work(clips, catalog, options, device)
     places = find_places(blend, blend_dir, options.name)
     found = logits_at([place for folds in places for place in folds], work)
     clip_ids, skipped = _in_all(found, clips)
@@ -116,7 +116,7 @@ def predict_test(
     file_name = "submission.csv" if options.name == DEFAULT_NAME else f"submission-{options.name}.csv"
     out = out or blend_dir / file_name
     arrays = out.parent / f"{options.name}.npz"
-    kind = write_submission(out, clip_ids, prediction.probabilities, form)
+    kind = write_submission(out, clip_ids, prediction.probabilities, form, skipped)
     with atomic_path(arrays) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(
             handle,

@@ -96,6 +96,20 @@ def test_out_may_not_be_a_folder(exported: Exported, clips: Path, capsys: pytest
     assert "Cannot write" in capsys.readouterr().err
 
 
+def test_a_bad_clip_keeps_the_samples_row(
+    exported: Exported, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = find_audio([clips])[0]
+    (bad, *_) = spoil(clips)
+    sample, out = tmp_path / "sample.csv", tmp_path / "out.csv"
+    sample.write_text(f"id,label\n{bad.stem},77\n{good.stem},0\n")
+    assert infer(exported.onnx, good, bad, "--sample-submission", sample, "--out", out) == 2
+    assert not out.exists()
+    assert infer(exported.onnx, good, bad, "--sample-submission", sample, "--out", out, "--skip-bad") == 0
+    assert out.read_text().splitlines()[1] == f"{bad.stem},77"
+    assert "1 rows keep the sample's own values" in capsys.readouterr().err
+
+
 def test_outputs_take_nothings_place(
     exported: Exported, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
