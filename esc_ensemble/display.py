@@ -5,19 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from esc_ensemble.terminal import can_draw
+
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table: boxed on a terminal, plain aligned columns elsewhere."""
-    if sys.stdout.isatty():
+    if can_draw(sys.stdout):
         from rich.console import Console  # noqa: PLC0415 - only terminals pay for it
         from rich.table import Table  # noqa: PLC0415
 
         table = Table(title=title, title_justify="left")
         for number, name in enumerate(header):
-            table.add_column(name, justify="left" if number == 0 else "right")
+            if number == 0:  # names and paths are shown whole
+                table.add_column(name, overflow="fold")
+            else:
+                table.add_column(name, justify="right")
         for row in rows:
             table.add_row(*row)
-        Console().print(table)
+        Console(markup=False).print(table)  # brackets in names are brackets
         return
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     print(title)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from esc_ensemble.terminal import can_draw
+
 LINE_EVERY_SECONDS = 10.0
 
 
@@ -51,7 +53,7 @@ def progress(
     Yields:
         A function to call after each piece of work.
     """
-    if sys.stderr.isatty() and not _Style.lines:
+    if can_draw(sys.stderr) and not _Style.lines:
         with _bar(description, total, unit, done, in_passing=in_passing) as advance:
             yield advance
     else:
@@ -64,12 +66,12 @@ def _bar(description: str, total: int, unit: str, done: int, *, in_passing: bool
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), transient=in_passing) as bar:
         task = bar.add_task(description, total=total, completed=done, note="")

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "esc_ensemble"
 
 # Lowest first: a room imports only rooms below it, and its own modules. Rooms of one line do not import each other.
 LEVELS = [
-    {"errors"},
+    {"errors", "terminal"},
     {"arguments", "cores", "progress", "display", "flags"},
     {"files", "processes"},
     {"settings"},
@@ -47,6 +47,7 @@ NO_TORCH = {
         "files",
         "processes",
         "progress",
+        "terminal",
         "display",
         "arguments",
         "flags",

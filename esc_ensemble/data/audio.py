@@ -120,6 +120,17 @@ def stream(
             raise DataError(f"{name} is shorter than one sample at {sample_rate} Hz.")
 
 
+def length_seconds(path: Path) -> float:
+    """Gives the length of a file as its header has it, in seconds, without decoding it.
+
+    Raises:
+        DataError: it is absent, empty or not audio.
+    """
+    name = str(path)
+    with _told(name), _open(path, name) as file:
+        return float(file.frames / file.samplerate) if file.frames < UNKNOWN_FRAMES else 0.0
+
+
 def trim_silence(waveform: Waveform, sample_rate: int, trim_db: float) -> Waveform:
     """Cuts both ends where 10 ms frames stay more than `trim_db` below the clip's peak.
 

@@ -118,6 +118,7 @@ class Classifier:
         windows: bool = False,
         overlap: float = 0.5,
         workers: int = 0,
+        on_window: Callable[[], object] | None = None,
     ) -> Iterator[Prediction]:
         """Hears files in their order; decoding runs ahead in threads.
 
@@ -129,13 +130,14 @@ class Classifier:
                 their middle is heard, as in training.
             overlap: part of a window that the next one hears too.
             workers: threads that decode; 0 takes the free cores.
+            on_window: called after each window, for a display of progress.
 
         Raises:
             DataError: names every file that cannot be read.
         """
         files = [Path(path) for path in paths]
         if windows:
-            yield from self._predict_windows(files, batch_size, overlap, skip_bad)
+            yield from self._predict_windows(files, batch_size, overlap, skip_bad, on_window or (lambda: None))
             return
         workers = workers or free_cores()
         bad: list[str] = []
@@ -174,12 +176,15 @@ class Classifier:
         return heard
 
     def _predict_windows(
-        self, files: Sequence[Path], batch_size: int, overlap: float, skip_bad: bool
+        self, files: Sequence[Path], batch_size: int, overlap: float, skip_bad: bool, on_window: Callable[[], object]
     ) -> Iterator[Prediction]:
         bad: list[str] = []
         for path in files:
             try:
-                found = tuple(self._hear_windows(path, batch_size, overlap))
+                found = []
+                for window in self._hear_windows(path, batch_size, overlap):
+                    found.append(window)
+                    on_window()
             except DataError as error:
                 bad.append(str(error))
                 if skip_bad:
@@ -187,7 +192,7 @@ class Classifier:
                 continue
             if skip_bad or not bad:
                 heard = np.stack([window.probabilities for window in found])  # (number of windows, C)
-                yield Prediction(path, self.class_names, heard.mean(axis=0), found[-1].end, found)
+                yield Prediction(path, self.class_names, heard.mean(axis=0), found[-1].end, tuple(found))
         if bad and not skip_bad:
             raise _unreadable(bad)
 

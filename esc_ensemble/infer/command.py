@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from esc_ensemble.arguments import Parser, at_least, share
+from esc_ensemble.data.audio import length_seconds
 from esc_ensemble.display import percent, print_table
 from esc_ensemble.errors import ConfigError, DataError
 from esc_ensemble.files import check_writable
 from esc_ensemble.infer.classifier import Classifier, Prediction, find_audio
 from esc_ensemble.infer.output import to_json, write_predictions, write_timeline
+from esc_ensemble.infer.windows import count_windows
 from esc_ensemble.progress import progress, say
 from esc_ensemble.submission import Form, check_submission, write_submission
 
@@ -71,7 +73,8 @@ def run(tokens: Sequence[str]) -> None:
     form = Form(classifier.class_names, classifier.class_numbers, flags.sample_submission)
     check_submission([file.as_posix() for file in files], form)
     predictions = []
-    with progress("Hearing", len(files), unit="files") as advance:
+    total = sum(_n_windows(file, classifier, flags.overlap) for file in files) if windows else len(files)
+    with progress("Hearing", total, unit="windows" if windows else "files") as advance:
         for prediction in classifier.predict(
             files,
             batch_size=flags.batch_size,
@@ -79,9 +82,11 @@ def run(tokens: Sequence[str]) -> None:
             windows=windows,
             overlap=flags.overlap,
             workers=flags.workers,
+            on_window=advance,
         ):
             predictions.append(prediction)
-            advance()
+            if not windows:
+                advance()
     n_long = sum(each.seconds > MUCH_LONGER * classifier.clip_seconds and not each.windows for each in predictions)
     if n_long:
         say(
@@ -89,6 +94,15 @@ def run(tokens: Sequence[str]) -> None:
             "hears at once: their middle was heard. --windows hears all of them."
         )
     _write(flags, classifier, form, predictions, files)
+
+
+def _n_windows(file: Path, classifier: Classifier, overlap: float) -> int:
+    """Gives the windows that a recording will make, as far as its header tells; none of one that cannot be read."""
+    try:
+        n_samples = round(length_seconds(file) * classifier.sample_rate)
+    except DataError:
+        return 0
+    return count_windows(n_samples, classifier.n_samples, overlap)
 
 
 def _check_places(flags: argparse.Namespace, files: Sequence[Path]) -> None:

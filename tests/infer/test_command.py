@@ -14,7 +14,7 @@ import soundfile
 
 from esc_ensemble.__main__ import main
 from esc_ensemble.infer import Classifier, find_audio
-from tests.bare import run_module
+from tests.bare import run_bare, run_module
 from tests.conftest import Exported
 from tests.infer.clips import spoil, with_metadata
 
@@ -206,6 +206,17 @@ def test_tta_asks_for_a_file_with_shifts(exported: Exported, clips: Path, capsys
 def test_help_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["infer", "--help"]) == 0
     assert "--timeline" in capsys.readouterr().out
+
+
+def test_the_smallest_installation_draws_no_bars(exported: Exported, clips: Path, infer_site: Path) -> None:
+    program = """import sys
+sys.stdout.isatty = sys.stderr.isatty = lambda: True  # as on a terminal
+from esc_ensemble.__main__ import main
+sys.exit(main(sys.argv[1:]))"""
+    done = run_bare(infer_site, "-c", program, "infer", exported.onnx, clips)
+    assert done.returncode == 0, done.stderr
+    assert "top 1" in done.stdout
+    assert "5/5 files" in done.stderr
 
 
 def test_the_smallest_installation_says_what_it_lacks(infer_site: Path) -> None:
