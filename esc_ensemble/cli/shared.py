@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from esc_ensemble.errors import ConfigError, did_you_mean
 from esc_ensemble.settings import Settings, build, merge, read_yaml
 
 
@@ -18,6 +19,17 @@ def resolve(kind: type[Any], config_path: Path | None, flags: Settings | None) -
 
 
 def find_folder(name: str, *parents: Path) -> Path:
-    """A folder given by its path, or by its name below one of `parents`."""
+    """A folder given by its path, or by its name below one of `parents`.
+
+    Raises:
+        ConfigError: there is none.
+    """
     candidates = [*(parent / name for parent in parents), Path(name)]
-    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
+    found = next((folder for folder in candidates if folder.is_dir()), None)
+    if found is None:
+        if Path(name).exists():
+            raise ConfigError(f"{name} is a file. Name the folder of a run or a blend.")
+        places = dict.fromkeys(candidates if not Path(name).is_absolute() else [Path(name)])
+        named = [each.name for parent in parents if parent.is_dir() for each in parent.iterdir() if each.is_dir()]
+        raise ConfigError(f"There is no folder {' or '.join(map(str, places))}.{did_you_mean(name, named)}")
+    return found

@@ -232,7 +232,7 @@ def find_audio(paths: Iterable[Path]) -> list[Path]:
         else:
             problems.append(f"{path}: no such file or folder")
     if problems:
-        raise DataError(list_problems("Nothing was heard:", problems))
+        raise DataError(list_problems("There is no audio to take:", problems))
     return list(dict.fromkeys(found))
 
 

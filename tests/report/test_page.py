@@ -228,7 +228,7 @@ def test_a_large_page_is_told(
 
 def test_a_wrong_name_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "no-such", "--runs", str(tmp_path)]) == 2
-    assert "neither a blend" in capsys.readouterr().err
+    assert "There is no folder" in capsys.readouterr().err
 
 
 def test_probabilities_beyond_float32_are_no_trouble(tmp_path: Path) -> None:
