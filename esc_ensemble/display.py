@@ -9,17 +9,19 @@ from esc_ensemble.terminal import can_draw
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table: boxed on a terminal, plain aligned columns elsewhere."""
+    """Prints a table: boxed on a terminal, plain aligned columns elsewhere; figures to the right, words to the left."""
+    figures = [any(row[column].lstrip("+-<")[:1].isdecimal() for row in rows) for column in range(len(header))]
+    figures[:1] = [False]  # names, even of folds
     if can_draw(sys.stdout):
         from rich.console import Console  # noqa: PLC0415 - only terminals pay for it
         from rich.table import Table  # noqa: PLC0415
 
         table = Table(title=title, title_justify="left")
         for number, name in enumerate(header):
-            if number == 0:  # names and paths are shown whole
-                table.add_column(name, overflow="fold")
-            else:
+            if figures[number]:
                 table.add_column(name, justify="right")
+            else:  # names and paths are shown whole
+                table.add_column(name, overflow="fold")
         for row in rows:
             table.add_row(*row)
         Console(markup=False).print(table)  # brackets in names are brackets
@@ -28,8 +30,8 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     print(title)
     for row in [header, *rows]:
         cells = [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, figures, strict=True)
         ]
         print("  " + "  ".join(cells).rstrip())
 

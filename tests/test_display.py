@@ -14,6 +14,12 @@ def test_a_table_off_a_terminal_is_plain_and_aligned(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "Title\n          top-1\n  a         0.5\n  longer   0.25\n"
 
 
+def test_figures_stand_to_the_right_and_words_to_the_left(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("Title", ["", "gain", "file"], [["a", "+0.5", "x"], ["b", "-10.5", "longer"]])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert lines == ["      gain  file", "  a   +0.5  x", "  b  -10.5  longer"]
+
+
 def test_a_table_without_rows_is_its_header(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("Title", ["x", "y"], [])
     assert capsys.readouterr().out == "Title\n  x  y\n"

@@ -35,7 +35,11 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--timeline", type=Path, help="write what is heard in each window to this .csv; implies --windows")
     out.add_argument("--top", type=at_least(1), default=3, help="classes to name for each file (3)")
     out.add_argument("--threshold", type=share, default=0.0, help="name no class that is less probable than this (0)")
-    out.add_argument("--sample-submission", type=Path, help="a competition's sample: --out is written in its form")
+    out.add_argument(
+        "--sample-submission",
+        type=Path,
+        help="a competition's sample: --out, or submission.csv, is written in its form",
+    )
     out.add_argument("--json", action="store_true", help="print predictions as JSON on stdout")
     hear = flags.add_argument_group("hearing")
     hear.add_argument("--windows", action="store_true", help="hear all of long recordings, stretch by stretch")
