@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
-from esc_ensemble.infer.classifier import METADATA_KEY, METADATA_SCHEMA, Classifier, Prediction, Window, find_audio
+from esc_ensemble.infer.classifier import Classifier, Prediction, Window, find_audio
+from esc_ensemble.infer.model_file import METADATA_KEY, METADATA_SCHEMA
 
 __all__ = ["METADATA_KEY", "METADATA_SCHEMA", "Classifier", "Prediction", "Window", "find_audio"]

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import time
 import zipfile
 from collections.abc import Sequence
@@ -570,3 +571,24 @@ def test_what_stands_in_unpredicted_rows_is_a_class_where_there_is_no_sample(pla
     printed = capsys.readouterr().out
     assert "WARNING" in printed
     assert "must hold a header of at least two columns" in printed
+
+
+def test_a_kernel_that_is_stopped_keeps_what_it_heard(
+    place: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hear_each, before = kernel.hear_each, signal.getsignal(signal.SIGTERM)
+    heard = []
+
+    def stop_at_the_second(model: object, clips: dict[int, np.ndarray]) -> object:
+        heard.append(clips)
+        if len(heard) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return hear_each(model, clips)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kernel, "hear_each", stop_at_the_second)
+    try:
+        assert run(place, "--batch-size", 1) == kernel.STOPPED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "holds 1 predictions" in capsys.readouterr().out
+    assert [row[1] != "wind" for row in submission(place)[1:]] == [True, False, False, False]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,28 +9,17 @@ from typing import Any
 import pytest
 
 from esc_ensemble.report import load, write_report
+from tests.browser import chromium
 from tests.report.blends import made_up, write_made_up
 from tests.report.conftest import Reported
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NAMES = ["<script>window.broken = 1</script>", "<img src=x onerror='window.broken=2'>", "<b>bold</b>", "a & b"]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"there is no {', '.join(BROWSERS)} on this machine")
-    with api.sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(
-                executable_path=path, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-            )
-        except api.Error as error:
-            pytest.skip(f"{path} does not start: {error}")
+    with chromium() as started:
         yield started
-        started.close()
 
 
 class Visit:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.browser import chromium
 from tests.serve.models import CLASSES
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 RATE = 44100
 DROP = """([name, text]) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -41,19 +40,9 @@ BRIGHTEST = """() => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"there is no {', '.join(BROWSERS)} on this machine")
-    flags = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
-    fake = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]  # a microphone that beeps
-    with api.sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=path, args=[*flags, *fake])
-        except api.Error as error:
-            pytest.skip(f"{path} does not start: {error}")
+    fake = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")  # a microphone that beeps
+    with chromium("--disable-gpu", *fake) as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
