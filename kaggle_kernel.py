@@ -778,9 +778,10 @@ def find_models(inputs: Inputs, submission: Submission, settings: Settings, site
     say(f"Models attached: {', '.join(listed) or 'none'}{others}")
     found = []
     for module, paths in wanted.items():
-        if paths and importlib.util.find_spec(module) is None and inputs.wheels:
+        if paths and absent_of([module]) and inputs.wheels:
             install_wheels(inputs.wheels, site)
-        if paths and (importlib.util.find_spec(module) is None or (module == "onnxruntime" and not can_import(module))):
+        # Torch takes seconds to load: that it works is seen when it is used.
+        if paths and (absent_of([module]) if module == "torch" else not can_import(module)):
             say(f"{module} cannot be imported, so that {', '.join(path.name for path in paths)} cannot be used")
             continue
         for path in paths:
