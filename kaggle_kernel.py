@@ -207,20 +207,22 @@ def called(path: str, word: str, tops: Iterable[Path]) -> bool:
 
 
 def match_audio(
-    ids: Sequence[str], audio: Sequence[Path], within: str = "", tops: Sequence[Path] = ()
+    ids: Sequence[str], audio: Sequence[Path], within: str = "", tops: Sequence[Path] = (), *, training: bool = False
 ) -> list[Path | None]:
     """Finds the file of each id: the one whose path ends with the id, its suffix apart.
 
     The same names may stand in several folders, such as train/1.wav and test/1.wav. Of the folders that have at least
     half as many of the ids as the fullest, one that is called test goes first, then one not called train, then the one
     with most of the ids, then that with fewest other files. An id without a file gets that of its bare name, where
-    there is but one (in small letters, if need be).
+    there is but one (in small letters, if need be). Of training clips the folder with most of the ids goes first, and
+    nothing is guessed: a wrong file there is a wrong label.
 
     Args:
         ids: as the sample has them.
         audio: files to choose from.
         within: a part that the path must hold.
         tops: the input folders, whose own names mean nothing.
+        training: the ids are those of labelled clips.
     """
     by_name: dict[str, list[Path]] = {}
     n_files: Counter[str] = Counter()
@@ -244,12 +246,13 @@ def match_audio(
 
     most = max(n_ids.values(), default=0)
 
-    def rank(top: str) -> tuple[bool, bool, bool, int, int, str]:
+    def rank(top: str) -> tuple[Any, ...]:
         test, train = (called(top, word, tops) for word in ("test", "train"))
-        return 2 * n_ids[top] < most, not test, train, -n_ids[top], n_files[top.rstrip("/")], top
+        last = (-n_ids[top], n_files[top.rstrip("/")], top)
+        return (-n_ids[top], test, not train, *last) if training else (2 * n_ids[top] < most, not test, train, *last)
 
     found = [files[min(files, key=rank)] if files else None for files in choices]
-    if None in found:
+    if None in found and not training:
         small: dict[str, list[Path]] = {}
         for name, paths in by_name.items():
             small.setdefault(name.lower(), []).extend(paths)
@@ -322,7 +325,7 @@ def place_clips(table: Path, audio: Sequence[Path], into: Path) -> list[Path]:
     file_column, class_column = (
         next(name for name in known if name in rows[0]) for known in (FILE_COLUMNS, CLASS_COLUMNS)
     )
-    clips = match_audio([row[file_column] or "" for row in rows], audio)
+    clips = match_audio([row[file_column] or "" for row in rows], audio, training=True)
     kept = [
         {**row, "clip_id": row[file_column], "filename": str(clip)}
         for row, clip in zip(rows, clips, strict=True)

@@ -560,6 +560,8 @@ def test_test_folders_go_before_fuller_training_folders_and_bare_names_help(tmp_
     ids = ["0.wav", "1", "./2.wav", "3.wav", "4", "elsewhere/odd.wav", "absent"]
     found = kernel.match_audio(ids, [*train, *test], tops=[tmp_path])
     assert found == [*test[:4], train[4], test[4], None]
+    found = kernel.match_audio(ids, [*train, *test], tops=[tmp_path], training=True)
+    assert found == [*train, None, None]  # a guess would be a wrong label
 
 
 def test_what_stands_in_unpredicted_rows_is_a_class_where_there_is_no_sample(place: Path, capsys: Capture) -> None:
