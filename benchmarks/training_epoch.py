@@ -22,7 +22,7 @@ import reference
 import timing
 import torch
 
-from esc_ensemble.config import TrainAConfig
+from esc_ensemble.config import DataConfig, TrainAConfig
 from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import load_catalog
 from esc_ensemble.data.splits import split_fold
@@ -86,7 +86,7 @@ def main() -> None:
 
 def choose_clips(data: Path, n_clips: int) -> tuple[int, np.ndarray]:
     """Gives the number of training clips, and the numbers of those that are timed, spread over all classes."""
-    train = split_fold(load_catalog(data), FOLD, 0.0, 0).train
+    train = split_fold(load_catalog(data), FOLD, DataConfig(), 0).train
     if not n_clips or n_clips >= len(train):
         return len(train), train
     return len(train), np.sort(np.random.default_rng(0).permutation(train)[:n_clips])

@@ -14,6 +14,7 @@ import numpy as np
 from esc_ensemble.blend.calibrate import fit_temperature
 from esc_ensemble.config import TrainerConfig
 from esc_ensemble.data.catalog import Catalog
+from esc_ensemble.data.splits import folds_to_test
 from esc_ensemble.errors import ConfigError, DiskError, EscError, list_problems
 from esc_ensemble.files import atomic_path, folder_lock, write_json
 from esc_ensemble.logits import RunLogits, read_run
@@ -165,7 +166,7 @@ def compare(
         EscError: the base's training failed, the disk is full, or another process writes to the folder.
     """
     _refuse_beforehand(folder, variants, catalog)
-    folds = options.folds or catalog.fold_numbers
+    folds = folds_to_test(catalog, next(iter(variants.values()))[0].data, options.folds)
     rows: list[Variant] = []
     failures: list[str] = []
     base: list[RunLogits] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Group, Parameter, validators
@@ -37,19 +37,49 @@ Numbers = Annotated[tuple[int, ...], Parameter(converter=_numbers, n_tokens=1, n
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class DataFlags:
+class LayoutFlags:
+    """How a data set is read where its layout could mean two things."""
+
+    table: str = ""
+    """Table that describes the clips (CSV, TSV, JSON Lines, Parquet); "none" reads the folders alone."""
+    audio: str = ""
+    """Folder below which the table's audio lies, where copies of the same names are in several."""
+    folders: Literal["classes", "splits", "folds"] | None = None
+    """What the uppermost folders are, where it is not clear: classes, splits (train, test ...) or folds (fold1 ...)."""
+    sources: Literal["names", "files"] | None = None
+    """What shows clips of one recording, where no column does: file names alone, or nothing (each file is one)."""
+    whole_labels: Flag = False
+    """Take a cell of several labels, such as "dog;rain", as the name of one class."""
+    skip_bad: Flag = False
+    """Leave out clips that cannot be used: missing, empty or undecodable ones; they are listed in manifest.json."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ReadFlags(LayoutFlags):
+    """How a data set with folds is read."""
+
+    esc10: Flag = False
+    """Take only ESC-50's ten classes marked esc10."""
+    n_folds: int = 0
+    """Make this many folds by source, where the data has none."""
+    rare_classes: Literal["drop", "train"] | None = None
+    """Classes that one fold holds alone: leave them out (drop), or always train on their clips and never score them."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DataFlags(LayoutFlags):
     """What all commands that train can be told of their data and their folders."""
 
     data: Path
-    """Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV."""
+    """Data set: a folder of any known layout (docs/own-data.md), a table, or hf:OWNER/NAME."""
     config: Path | None = None
     """YAML file of settings; flags win over it."""
     runs: Path = Path("runs")
     """Folder of all runs."""
     limit: CountOrAll = 0
     """Take at most this many clips, spread evenly over classes and folds, to try things out; 0 takes all."""
-    skip_bad: Flag = False
-    """Leave out clips that cannot be decoded; they are listed in manifest.json."""
     cache: Path | None = None
     """Folder for decoded waveforms; $ESC_ENSEMBLE_CACHE or the user's cache folder where not given."""
     workers: CountOrAll = 0
@@ -60,15 +90,11 @@ class DataFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class FoldFlags(DataFlags):
+class FoldFlags(DataFlags, ReadFlags):
     """What all commands that go through the folds can be told beside their settings."""
 
     fold: Numbers = ()
-    """Folds to train, such as 1,2; all where not given."""
-    esc10: Flag = False
-    """Keep only ESC-50's ten classes marked esc10."""
-    n_folds: int = 0
-    """Make this many folds by source, where the data has none."""
+    """Folds to test, such as 1,2; all where not given."""
 
 
 @Parameter(name="*")

@@ -12,6 +12,7 @@ from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.blend.result import BlendResult
 from esc_ensemble.config import BlendConfig, TrainAConfig, TrainAProConfig, TrainerConfig
 from esc_ensemble.data.catalog import load_catalog, thin_out
+from esc_ensemble.data.rows import ReadOptions
 from esc_ensemble.data.synthetic import make_synthetic
 from esc_ensemble.export.command import export_all
 from esc_ensemble.export.pipeline import Exported, ExportOptions
@@ -66,7 +67,7 @@ class QuickstartResult:
 
 
 def run_quickstart(
-    data: Path | None, out: Path, *, max_clips: int = 400, esc10: bool = False, n_folds: int = 0, skip_bad: bool = False
+    data: Path | None, out: Path, *, max_clips: int = 400, options: ReadOptions | None = None
 ) -> QuickstartResult:
     """Goes the whole way once, in `out`; what is there from an earlier start is not done again.
 
@@ -74,9 +75,7 @@ def run_quickstart(
         data: a data set; None makes a synthetic one.
         out: folder for everything.
         max_clips: a larger set is thinned out to this, evenly over classes and folds.
-        esc10: keep only ESC-50's ten classes marked so.
-        n_folds: folds to make by source, where the data has none.
-        skip_bad: leave out clips that cannot be decoded.
+        options: how the data set is read.
 
     Raises:
         EscError: any step's own failure.
@@ -84,8 +83,10 @@ def run_quickstart(
     if data is None:
         data = make_synthetic(out / "data", clips_per_class=20)
         say(f"No --data given: made ten synthetic sounds in {data}")
-    catalog = thin_out(load_catalog(data, esc10=esc10, n_folds=n_folds), max_clips)
-    visits_an_epoch = len(catalog.clips) * (len(catalog.fold_numbers) - 1) * len(MEMBERS)
+    options = options or ReadOptions()
+    skip_bad = options.skip_bad
+    catalog = thin_out(load_catalog(data, options), max_clips)
+    visits_an_epoch = len(catalog.clips) * max(1, len(catalog.test_folds) - 1) * len(MEMBERS)
     epochs = int(np.clip(CLIP_VISITS // visits_an_epoch, FEWEST_EPOCHS, MOST_EPOCHS))
     run_dirs = []
     for name, (kind, own) in MEMBERS.items():
@@ -97,10 +98,10 @@ def run_quickstart(
     blend_dir = out / "submissions" / "blend"
     result = blend_runs(run_dirs, BlendConfig(tta=True), blend_dir)
 
-    options = ExportOptions(accuracy_clips=ACCURACY_CLIPS)
-    exported = export_all(read_source(blend_dir), blend_dir, out / "exports", format="onnx", options=options)
+    how = ExportOptions(accuracy_clips=ACCURACY_CLIPS)
+    exported = export_all(read_source(blend_dir), blend_dir, out / "exports", format="onnx", options=how)
     model = exported.exported[0]
-    heard = [clip.path for clip in catalog.clips if clip.fold == catalog.fold_numbers[0]]
+    heard = [clip.path for clip in catalog.clips if clip.fold == catalog.test_folds[0]]
     predictions_path = out / "predictions.csv"
     write_predictions(predictions_path, list(Classifier(model.path).predict(heard, skip_bad=skip_bad)))
     report = write_report(load(blend_dir))

@@ -13,8 +13,8 @@ from esc_ensemble.baseline.classify import class_log_frequencies, fit_regression
 from esc_ensemble.baseline.mfcc import Statistics, cache_statistics
 from esc_ensemble.config import BaselineConfig
 from esc_ensemble.data.cache import WaveformCache, build_cache
-from esc_ensemble.data.catalog import Catalog
-from esc_ensemble.data.splits import FoldSplit, Indices, split_fold
+from esc_ensemble.data.catalog import Catalog, say_shared
+from esc_ensemble.data.splits import FoldSplit, Indices, describe_protocol, folds_to_test, shared_facts, split_fold
 from esc_ensemble.files import folder_lock
 from esc_ensemble.fold_scores import read_finished, remove_half_written, write_metrics
 from esc_ensemble.logits import FoldLogits, LogitsPart, logits_path, write_logits
@@ -57,13 +57,15 @@ def fit_run(
         WorkError: another process writes to the folder, the disk is full, or a worker process died.
     """
     check(config, "The settings")
-    for fold in folds:
+    for fold in folds_to_test(catalog, config.data, folds):
         _split(config, catalog, fold)
     cache, catalog = build_cache(catalog, config.data, cache_dir=cache_dir, n_workers=n_workers, skip_bad=skip_bad)
-    splits = [_split(config, catalog, fold) for fold in dict.fromkeys(folds) or catalog.fold_numbers]
-    protocol = "selection split" if config.data.selection_fraction else "settings fixed beforehand"
+    splits = [_split(config, catalog, fold) for fold in folds_to_test(catalog, config.data, folds)]
+    protocol = describe_protocol(catalog, config.data, "settings fixed beforehand")
+    say_shared(catalog, config.data.shared_recordings)
     with folder_lock(run_dir):
-        open_run(run_dir, config, catalog, packages=PACKAGES, protocol=protocol, device="cpu")
+        facts = shared_facts(catalog, config.data, splits)
+        open_run(run_dir, config, catalog, packages=PACKAGES, protocol=protocol, device="cpu", **facts)
         identity = run_hash(run_dir, config), catalog.fingerprint
         todo = [split for split in splits if not read_finished(run_dir, split.fold, *identity)]
         for fold in sorted({split.fold for split in splits} - {split.fold for split in todo}):
@@ -92,7 +94,7 @@ def fit_run(
 
 
 def _split(config: BaselineConfig, catalog: Catalog, fold: int) -> FoldSplit:
-    return split_fold(catalog, fold, config.data.selection_fraction, config.seed)
+    return split_fold(catalog, fold, config.data, config.seed)
 
 
 def _features(config: BaselineConfig, cache: WaveformCache, splits: Sequence[FoldSplit], n_workers: int) -> Statistics:

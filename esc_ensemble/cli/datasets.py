@@ -6,65 +6,63 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from esc_ensemble.cli.shared import read_options
 from esc_ensemble.display import print_table
-from esc_ensemble.flags import CountOrAll, Flag, Json
+from esc_ensemble.flags import CountOrAll, Flag, Json, ReadFlags
 
 
 def info(
     data: Path,
     /,
     *,
-    esc10: Flag = False,
-    n_folds: int = 0,
+    how: ReadFlags | None = None,
     check: Flag = False,
     as_json: Json = False,
 ) -> None:
     """Show a data set's classes and folds, and audit it.
 
     Args:
-        data: Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV.
-        esc10: Keep only ESC-50's ten classes marked esc10.
-        n_folds: Make this many folds by source, where the data has none.
-        check: Decode every clip too, as training would.
+        data: A folder of any known layout (docs/own-data.md), a table, or hf:OWNER/NAME.
+        how: How the data set is read.
+        check: Decode every clip too, as training would, and look for audio that is nearly the same in several folds.
         as_json: Print the result as JSON on stdout.
     """
     from esc_ensemble.config import DataConfig  # noqa: PLC0415
     from esc_ensemble.data.cache import build_cache  # noqa: PLC0415
-    from esc_ensemble.data.catalog import load_catalog  # noqa: PLC0415
+    from esc_ensemble.data.catalog import describe_shared, load_catalog  # noqa: PLC0415
     from esc_ensemble.data.summary import summarise  # noqa: PLC0415
 
-    catalog = load_catalog(data, esc10=esc10, n_folds=n_folds)
+    how = how or ReadFlags()
+    catalog = load_catalog(data, read_options(how))
     if check:
-        build_cache(catalog, DataConfig())
+        _, catalog = build_cache(catalog, DataConfig(), skip_bad=how.skip_bad)
     summary = summarise(catalog)
     if as_json:
         print(json.dumps(summary.to_json(), indent=2, ensure_ascii=False))
     else:
         print_table(*summary.table())
+        for line in describe_shared(catalog, "leave-out"):
+            print(line)
 
 
 def folds(
     data: Path,
     *,
     out: Path = Path("folds.csv"),
-    esc10: Flag = False,
-    n_folds: int = 0,
+    how: ReadFlags | None = None,
     limit: CountOrAll = 0,
-    skip_bad: Flag = False,
     as_json: Json = False,
 ) -> None:
     """Write which clip is in which fold, for members from other frameworks (docs/foreign-members.md).
 
-    Give the same --esc10, --n-folds, --limit and --skip-bad as to the trainers: clips, folds and fingerprint are then
-    theirs.
+    Give the same flags of the data (--esc10, --n-folds, --limit, --skip-bad ...) as to the trainers: clips, folds and
+    fingerprint are then theirs. With --skip-bad every clip is decoded, and those that cannot be are left out.
 
     Args:
-        data: Folder in ESC-50's or UrbanSound8K's layout, folder of class folders, or CSV.
-        out: The CSV: clip_id, path, class, label, fold, source.
-        esc10: Keep only ESC-50's ten classes marked esc10.
-        n_folds: Make this many folds by source, where the data has none.
+        data: A folder of any known layout (docs/own-data.md), a table, or hf:OWNER/NAME.
+        out: The CSV: clip_id, path, class, label, fold, source, not_in_training_of.
+        how: How the data set is read.
         limit: Take at most this many clips, spread evenly over classes and folds; 0 takes all.
-        skip_bad: Decode every clip, and leave out those that cannot be decoded.
         as_json: Print fingerprint, class names and fold numbers as JSON on stdout.
     """
     from esc_ensemble.config import DataConfig  # noqa: PLC0415
@@ -72,9 +70,10 @@ def folds(
     from esc_ensemble.data.catalog import load_catalog, thin_out  # noqa: PLC0415
     from esc_ensemble.data.listing import describe_folds, write_folds  # noqa: PLC0415
 
-    catalog = load_catalog(data, esc10=esc10, n_folds=n_folds)
+    how = how or ReadFlags()
+    catalog = load_catalog(data, read_options(how))
     catalog = thin_out(catalog, limit) if limit else catalog
-    if skip_bad:
+    if how.skip_bad:
         _, catalog = build_cache(catalog, DataConfig(), skip_bad=True)
     write_folds(out, catalog)
     description = describe_folds(catalog)

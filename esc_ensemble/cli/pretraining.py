@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from esc_ensemble.cli.shared import resolve
+from esc_ensemble.cli.shared import read_options, resolve
 from esc_ensemble.config import PretrainWav2Vec2Config, TrainAConfig, TrainAProConfig, TrainBConfig
 from esc_ensemble.display import print_table
 from esc_ensemble.flags import SETTINGS, Name, PretrainingFlags
@@ -86,7 +86,7 @@ def wav2vec2(
     from esc_ensemble.training.pretraining import pretrain_wav2vec2_run  # noqa: PLC0415
 
     resolved = resolve(PretrainWav2Vec2Config, how.config, settings)
-    catalog = load_recordings(how.data)
+    catalog = load_recordings(how.data, read_options(how))
     _show(how, run, pretrain_wav2vec2_run(how.runs / run, resolved, catalog, _options(how)), "train-b --model.source")
 
 
@@ -95,7 +95,7 @@ def _pretrain(kind: type[Any], run: str, how: PretrainingFlags, settings: Settin
     from esc_ensemble.training.pretraining import pretrain_run  # noqa: PLC0415
 
     resolved = resolve(kind, how.config, settings)
-    catalog = load_catalog(how.data, whole=True)
+    catalog = load_catalog(how.data, read_options(how), whole=True)
     _show(how, run, pretrain_run(how.runs / run, resolved, catalog, _options(how)), use)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esc_ensemble.errors import ConfigError, did_you_mean
+from esc_ensemble.flags import LayoutFlags
 from esc_ensemble.settings import Settings, build, merge, read_yaml
+
+if TYPE_CHECKING:
+    from esc_ensemble.data.rows import ReadOptions
 
 
 def resolve(kind: type[Any], config_path: Path | None, flags: Settings | None) -> Any:
@@ -16,6 +21,14 @@ def resolve(kind: type[Any], config_path: Path | None, flags: Settings | None) -
         return build(kind, given, "The settings")
     origin = f"{config_path} with the flags given" if given else str(config_path)
     return build(kind, merge(read_yaml(config_path), given), origin)
+
+
+def read_options(how: LayoutFlags) -> ReadOptions:
+    """Returns how a data set is read, as the flags say."""
+    from esc_ensemble.data.rows import ReadOptions  # noqa: PLC0415
+
+    names = {field.name for field in fields(ReadOptions)} & {field.name for field in fields(how)}
+    return ReadOptions(**{name: value for name in names if (value := getattr(how, name)) is not None})
 
 
 def find_folder(name: str, *parents: Path) -> Path:

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from esc_ensemble.cli.shared import read_options
 from esc_ensemble.config import COMMANDS
 from esc_ensemble.display import print_table
-from esc_ensemble.flags import Count, Flag, Json
+from esc_ensemble.flags import Count, Json, ReadFlags
 from esc_ensemble.settings import to_yaml
 
 
@@ -17,25 +18,21 @@ def quickstart(
     data: Path | None = None,
     out: Path = Path("quickstart"),
     clips: Count = 400,
-    esc10: Flag = False,
-    n_folds: int = 0,
-    skip_bad: Flag = False,
+    how: ReadFlags | None = None,
     as_json: Json = False,
 ) -> None:
     """Walk the whole way in a few minutes: data, training, blend, export, inference, report.
 
     Args:
-        data: A data set (folder or CSV). Without it, ten synthetic sounds are made.
+        data: A data set (folder, table or hf:OWNER/NAME). Without it, ten synthetic sounds are made.
         out: Folder for everything that is made.
         clips: Use at most this many clips, spread evenly over classes and folds.
-        esc10: Keep only ESC-50's ten classes marked esc10.
-        n_folds: Make this many folds by source, where the data has none.
-        skip_bad: Leave out clips that cannot be decoded.
+        how: How the data set is read.
         as_json: Print the result as JSON on stdout.
     """
     from esc_ensemble.quickstart import run_quickstart  # noqa: PLC0415
 
-    result = run_quickstart(data, out, max_clips=clips, esc10=esc10, n_folds=n_folds, skip_bad=skip_bad)
+    result = run_quickstart(data, out, max_clips=clips, options=read_options(how or ReadFlags()))
     if as_json:
         print(json.dumps(result.to_json(), indent=2))
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from esc_ensemble.cli.shared import resolve
+from esc_ensemble.cli.shared import read_options, resolve
 from esc_ensemble.config import COMMANDS, BaselineConfig, TrainAConfig, TrainAProConfig, TrainBConfig
 from esc_ensemble.display import print_table
 from esc_ensemble.flags import SETTINGS, FoldFlags, Name, Numbers, TrainingFlags
@@ -162,7 +162,7 @@ def _train(kind: type[Any], run: str, how: TrainingFlags, settings: Settings | N
 def _catalog(how: FoldFlags) -> Catalog:
     from esc_ensemble.data.catalog import load_catalog, thin_out  # noqa: PLC0415
 
-    catalog = load_catalog(how.data, esc10=how.esc10, n_folds=how.n_folds)
+    catalog = load_catalog(how.data, read_options(how))
     return thin_out(catalog, how.limit) if how.limit else catalog
 
 

@@ -19,6 +19,7 @@ from esc_ensemble.config.pretraining import (
     PretrainWav2Vec2Config,
 )
 from esc_ensemble.config.trainers import (
+    NEEDS_SELECTION,
     AMixConfig,
     AProFrontendConfig,
     AProTrainConfig,
@@ -37,6 +38,7 @@ from esc_ensemble.settings import Settings
 
 __all__ = [
     "COMMANDS",
+    "NEEDS_SELECTION",
     "POSITION_GROUPS",
     "AMixConfig",
     "AProFrontendConfig",

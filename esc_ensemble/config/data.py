@@ -27,6 +27,16 @@ class DataConfig(Settings):
     selection_fraction: Share = 0.0
     """Part of the other folds, split off by source, for early stopping and temperature; 0 trains on all."""
 
+    selection_fold: Annotated[int, Field(ge=-1)] = -1
+    """Fold that selects, in the place of a fraction, as in a paper's fixed split (--fold names the test); -1: none."""
+    shared_recordings: Literal["leave-out", "keep"] = "leave-out"
+    """Clips of other folds whose recording is in the test fold too: leave them out of training, or train on them."""
+
+    @property
+    def selects(self) -> bool:
+        """Whether a selection part is asked for."""
+        return self.selection_fraction > 0.0 or self.selection_fold >= 0
+
     @property
     def heard_seconds(self) -> float:
         """How much of a clip the network hears at once."""
@@ -38,5 +48,7 @@ class DataConfig(Settings):
         return round(self.clip_seconds * self.sample_rate)
 
     def conflicts(self) -> Iterator[str]:
+        if self.selection_fraction and self.selection_fold >= 0:
+            yield "selection_fraction and selection_fold are two ways to select: set one of them"
         if self.window_seconds > self.clip_seconds:
             yield f"window_seconds {self.window_seconds} must not be longer than clip_seconds {self.clip_seconds}"

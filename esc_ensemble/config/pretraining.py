@@ -113,5 +113,5 @@ class PretrainWav2Vec2Config(Settings):
     """Give waveforms mean 0 and variance 1, here and where the network is used."""
 
     def conflicts(self) -> Iterator[str]:
-        if self.data.selection_fraction or self.train.patience or self.train.schedule == "plateau":
+        if self.data.selects or self.train.patience or self.train.schedule == "plateau":
             yield "there are no labels to score: leave data.selection_fraction and train.patience at 0, and plateau out"

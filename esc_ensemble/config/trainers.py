@@ -15,6 +15,10 @@ from esc_ensemble.config.models import BackboneConfig, BcResNetConfig, SpecCnnCo
 from esc_ensemble.config.training import TrainConfig
 from esc_ensemble.settings import Settings
 
+NEEDS_SELECTION = (
+    "train.patience and plateau need a selection split: set data.selection_fraction, say 0.15, or data.selection_fold."
+)
+
 
 class TrainerConfig(Settings):
     """What the commands that train have in common."""
@@ -45,10 +49,13 @@ class TrainerConfig(Settings):
         """The model's name in the registry."""
         return str(self.model.name)  # type: ignore[attr-defined]
 
+    @property
+    def needs_selection(self) -> bool:
+        """Whether the training looks at a selection part, which data with a named split bring along."""
+        return bool(self.train.patience) or self.train.schedule == "plateau"
+
     def conflicts(self) -> Iterator[str]:
         yield from shift_conflicts(self.shift_seconds)
-        if self.data.selection_fraction == 0.0 and (self.train.patience or self.train.schedule == "plateau"):
-            yield "train.patience and plateau need a selection split: set data.selection_fraction, say 0.15"
         if self.train.swa and self.train.patience:
             yield "train.swa averages the last epochs, which train.patience may never let come: set one of them to 0"
 

@@ -5,6 +5,7 @@ Needs numpy, soundfile and soxr alone: it stands in the way of every start of ON
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -18,10 +19,8 @@ import soundfile
 import soxr
 
 from esc_ensemble.data.containers import missing_end
+from esc_ensemble.data.walk import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, absence, is_audio
 from esc_ensemble.errors import DataError, TooLongError
-
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
-"""File name endings, in lower case, that this package decodes."""
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 MAX_PEAK = 16.0
@@ -183,8 +182,16 @@ def fit_to_length(waveform: Waveform, n_samples: int, mode: Literal["tile", "pad
     raise ValueError(f'mode "{mode}" is neither "tile" nor "pad"')
 
 
-def prepare(path: Path, sample_rate: int, n_samples: int, fit: Literal["tile", "pad"], trim_db: float) -> Waveform:
-    """Decodes a file, cuts its silent ends and fits it to `n_samples`.
+def prepare(
+    source: Path | BinaryIO,
+    sample_rate: int,
+    n_samples: int,
+    fit: Literal["tile", "pad"],
+    trim_db: float,
+    *,
+    name: str = "",
+) -> Waveform:
+    """Decodes a file or its content, cuts its silent ends and fits it to `n_samples`.
 
     Returns:
         (n_samples,) float32 in [-1, 1].
@@ -192,7 +199,7 @@ def prepare(path: Path, sample_rate: int, n_samples: int, fit: Literal["tile", "
     Raises:
         DataError: as for `decode`.
     """
-    trimmed = trim_silence(decode(path, sample_rate), sample_rate, trim_db)
+    trimmed = trim_silence(decode(source, sample_rate, name=name), sample_rate, trim_db)
     return fit_to_length(trimmed, n_samples, fit)
 
 
@@ -206,15 +213,25 @@ def _told(name: str) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{name} cannot be read: {error.strerror or error}.") from error
     except soundfile.LibsndfileError as error:
+        if is_audio(Path(name), OTHER_AUDIO_SUFFIXES):
+            convert = f"convert it to one of {' '.join(AUDIO_SUFFIXES)}"
+            raise DataError(f"{name} is of a kind that cannot be decoded; {convert}") from error
         raise DataError(f"{name} cannot be decoded as audio: {error.error_string}") from error
 
 
 @contextmanager
 def _open(source: Path | BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
     """Opens what has a chance to be whole."""
+    if isinstance(source, Path) and source.parent.suffix.lower() == ".parquet":
+        from esc_ensemble.data.parquet import is_row, read_row  # noqa: PLC0415 - few data sets are stored in Parquet
+
+        source = io.BytesIO(read_row(source)) if is_row(source) else source
     if isinstance(source, Path):
         if source.exists() and not source.is_file():
             raise DataError(f"{name} is not a file.")
+        reason = absence(source)
+        if reason:
+            raise DataError(f"{name} {reason}.")
         with source.open("rb") as file:
             _check_end(file, name)
     else:

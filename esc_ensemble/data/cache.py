@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from esc_ensemble.data.catalog import Catalog, subset
 from esc_ensemble.data.decoding import Decoded, Recipe, decode_all
 from esc_ensemble.data.duplicates import same_audio
+from esc_ensemble.data.parquet import is_row
 from esc_ensemble.errors import DataError, WorkError, list_problems
 from esc_ensemble.files import atomic_path, cache_lock, write_json
 from esc_ensemble.progress import progress, say
@@ -26,7 +27,7 @@ from esc_ensemble.progress import progress, say
 if TYPE_CHECKING:
     from esc_ensemble.config import DataConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_WARNED = 5
 
 
@@ -123,6 +124,13 @@ def _audited(
     if found.harmless:
         more = f" and {len(found.harmless) - MAX_WARNED} more" if len(found.harmless) > MAX_WARNED else ""
         say(f"Same audio twice, kept: {'; '.join(found.harmless[:MAX_WARNED])}{more}.")
+    if found.n_silent > 1:
+        say(f"{found.n_silent} clips are digital silence; they are not compared with each other.")
+    if found.shared:
+        groups = "; ".join(" = ".join(group) for group in found.shared[:MAX_WARNED])
+        more = f" and {len(found.shared) - MAX_WARNED} more" if len(found.shared) > MAX_WARNED else ""
+        say(f"Same audio in several published folds, taken as one recording: {groups}{more}.")
+        catalog = replace(catalog, same_audio=found.shared)
     if not found.problems:
         if catalog.skipped:
             say(list_problems(f"Skipped {len(catalog.skipped)} of the clips:", catalog.skipped))
@@ -146,7 +154,7 @@ def _key(catalog: Catalog, recipe: Recipe) -> str:
     files = []
     for clip in catalog.clips:
         try:
-            status = clip.path.stat()
+            status = (clip.path.parent if is_row(clip.path) else clip.path).stat()
         except OSError:  # gone since the catalog was read; decoding will name it with all the others
             files.append([clip.clip_id, -1, -1])
         else:

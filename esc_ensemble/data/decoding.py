@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import io
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from esc_ensemble.cores import free_cores
 from esc_ensemble.data.audio import Waveform, prepare
+from esc_ensemble.data.parquet import is_row, read_rows, row_group_ends
 from esc_ensemble.errors import DataError
 from esc_ensemble.processes import can_spawn, map_chunks
 
 CHUNK = 16
+CHUNK_ROWS = 128
 FEW_CLIPS = 128
 INT16_SCALE = 32768.0
+SILENT = ""
+"""In the place of the digest of a clip that is digital silence, or another constant."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +60,62 @@ def decode_all(paths: Sequence[Path], recipe: Recipe, n_workers: int) -> Iterato
     """
     n_workers = min(n_workers or free_cores(), -(-len(paths) // CHUNK))
     if n_workers <= 1 or len(paths) < FEW_CLIPS or not can_spawn():
-        for path in paths:
-            yield decode_one(path, recipe)
+        for chunk in split_chunks(paths):
+            yield from decode_chunk(chunk, recipe)
         return
-    chunks = (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
-    yield from map_chunks(partial(decode_chunk, recipe=recipe), chunks, n_workers, "decoding")
+    yield from map_chunks(partial(decode_chunk, recipe=recipe), split_chunks(paths), n_workers, "decoding")
+
+
+def split_chunks(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    """Cuts paths into pieces of work: `CHUNK` files, or rows of a Parquet file that are read together."""
+    ends: dict[Path, list[int]] = {}
+
+    def group(path: Path) -> tuple[Path | None, int]:
+        if not is_row(path):
+            return None, 0
+        shard = path.parent
+        if shard not in ends:
+            ends[shard] = row_group_ends(shard)
+        return shard, bisect_right(ends[shard], int(path.name))
+
+    for (shard, _), same in groupby(paths, key=group):
+        together = list(same)
+        size = CHUNK if shard is None else CHUNK_ROWS
+        yield from (together[start : start + size] for start in range(0, len(together), size))
 
 
 def decode_chunk(paths: Sequence[Path], recipe: Recipe) -> list[Decoded | str]:
-    """Decodes files one by one. Stands at the top of the module so that a spawned process can import it."""
-    return [decode_one(path, recipe) for path in paths]
-
-
-def decode_one(path: Path, recipe: Recipe) -> Decoded | str:
-    """Decodes one file, or gives the message that says why it cannot be."""
+    """Decodes files, or rows of one Parquet file; at the top of the module so that a spawned process can import it."""
+    if not is_row(paths[0]):
+        return [decode_one(path, path, recipe) for path in paths]
+    order = sorted(range(len(paths)), key=lambda place: int(paths[place].name))
+    decoded: dict[int, Decoded | str] = {}
     try:
-        waveform = prepare(path, recipe.sample_rate, recipe.n_samples, recipe.fit, recipe.trim_db)
+        rows = read_rows(paths[0].parent, [int(paths[place].name) for place in order])
+        for place, content in zip(order, rows, strict=False):
+            decoded[place] = decode_one(io.BytesIO(content), paths[place], recipe)
+    except DataError as error:  # the file is damaged from here on
+        return [decoded.get(place, str(error)) for place in range(len(paths))]
+    return [decoded.get(place, f"{path.parent} has no row {path.name}.") for place, path in enumerate(paths)]
+
+
+def decode_one(source: Path | BinaryIO, path: Path, recipe: Recipe) -> Decoded | str:
+    """Decodes one clip, or returns the message that says why that is impossible.
+
+    Args:
+        source: the file, or its content.
+        path: what messages name.
+        recipe: what to make of it.
+    """
+    try:
+        waveform = prepare(source, recipe.sample_rate, recipe.n_samples, recipe.fit, recipe.trim_db, name=str(path))
     except DataError as error:
         return str(error)
-    samples = to_int16(waveform).astype("<i2", copy=False).tobytes()
-    return Decoded(samples, hashlib.sha256(samples).hexdigest()[:32])
+    values = to_int16(waveform).astype("<i2", copy=False)
+    samples = values.tobytes()
+    # A clip that holds one value throughout is no evidence that a recording was copied.
+    digest = hashlib.sha256(samples).hexdigest()[:32] if np.any(values != values[0]) else SILENT
+    return Decoded(samples, digest)
 
 
 def to_int16(waveform: Waveform) -> npt.NDArray[np.int16]:

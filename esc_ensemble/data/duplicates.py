@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esc_ensemble.data.catalog import Catalog, Clip
+from esc_ensemble.data.decoding import SILENT
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,10 @@ class SameAudio:
     """Groups that stand in two folds, or in two classes without being cuts of one source."""
     harmless: tuple[str, ...]
     """The other groups."""
+    shared: tuple[tuple[str, ...], ...]
+    """Groups of one class in several published folds, by clip id: the folds are taken as they are."""
+    n_silent: int
+    """Clips that are digital silence throughout."""
     drop: dict[int, str]
     """Position in the catalog -> why, for the clips to leave out so that no problem remains."""
 
@@ -35,8 +40,9 @@ def same_audio(catalog: Catalog, digests: Sequence[str]) -> SameAudio:
     """
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
-        groups[digest].append(index)
-    problems, harmless, drop = [], [], {}
+        if digest != SILENT:  # silence is no evidence of a copy
+            groups[digest].append(index)
+    problems, harmless, shared, drop = [], [], [], {}
     for group in groups.values():
         if len(group) == 1:
             continue
@@ -47,9 +53,13 @@ def same_audio(catalog: Catalog, digests: Sequence[str]) -> SameAudio:
         if len({clip.fold for clip in clips}) == 1 and (one_label or one_source):
             harmless.append(text)
             continue
+        if catalog.published and one_label:
+            shared.append(tuple(clip.clip_id for clip in clips))
+            continue
         problems.append(text)
         drop.update(dict.fromkeys(group[1:] if one_label else group, f"same audio twice: {text}"))
-    return SameAudio(tuple(problems), tuple(harmless), drop)
+    n_silent = sum(digest == SILENT for digest in digests)
+    return SameAudio(tuple(problems), tuple(harmless), tuple(shared), n_silent, drop)
 
 
 def _name(catalog: Catalog, clip: Clip) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.files import atomic_path
 
-COLUMNS = ("clip_id", "path", "class", "label", "fold", "source")
+COLUMNS = ("clip_id", "path", "class", "label", "fold", "source", "not_in_training_of")
 
 
 def write_folds(path: Path, catalog: Catalog) -> None:
     """Writes a CSV with a row a clip, in the data set's order: `COLUMNS`; the path is absolute, UTF-8.
 
-    A clip whose class is unknown has an empty class and label -1.
+    A clip whose class is unknown has an empty class and label -1. `not_in_training_of` names the other folds, with
+    spaces between, that test a clip of the same recording: it is left out of their training.
 
     Raises:
         DiskError: the file cannot be written.
@@ -23,9 +24,11 @@ def write_folds(path: Path, catalog: Catalog) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for clip in catalog.clips:
+        for clip, recording in zip(catalog.clips, catalog.recordings.tolist(), strict=True):
             name = catalog.class_name(clip)
-            writer.writerow([clip.clip_id, clip.path.resolve(), name, clip.label, clip.fold, clip.source])
+            others = [str(fold) for fold in catalog.shared_recordings.get(recording, ()) if fold != clip.fold]
+            row = [clip.clip_id, clip.path.resolve(), name, clip.label, clip.fold, clip.source, " ".join(others)]
+            writer.writerow(row)
 
 
 def describe_folds(catalog: Catalog) -> dict[str, Any]:

@@ -1,30 +1,37 @@
-"""Where the audio of clips is whose ids are known, such as those of a logits file."""
+"""Where the audio of clips is whose ids are known, such as those in a logits file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
-from esc_ensemble.data.audio import AUDIO_SUFFIXES
-from esc_ensemble.data.layouts import has_table, read_table
-from esc_ensemble.errors import EscError
+from esc_ensemble.data.audio_index import AudioIndex
+from esc_ensemble.data.layouts import list_clips
+from esc_ensemble.data.rows import ReadOptions
+from esc_ensemble.errors import DataError
 
 
 def locate_clips(data: Path, clip_ids: Iterable[str]) -> dict[str, Path]:
-    """Gives the files of clips by their ids, those that are there.
+    """Returns the files of clips by their ids, those that are there.
 
     Args:
-        data: a data set's folder or CSV, or any folder above the files.
+        data: a data set's folder or table, or any folder above the files.
         clip_ids: as the data set's table names them; else paths below the folder, or names of files.
     """
-    root = data if data.is_dir() else data.parent
-    by_name: dict[str, Path] = {}
-    for file in sorted(root.rglob("*")):
-        if file.suffix.lower() in AUDIO_SUFFIXES:
-            by_name.setdefault(file.name, file)
-            by_name[file.relative_to(root).as_posix()] = file
-    if has_table(data):
-        with suppress(EscError):  # where the table cannot be read, the names of the files have to do
-            by_name |= {row.clip_id: row.path for row in read_table(data, folds=False).rows if row.path.is_file()}
-    return {clip_id: by_name[clip_id] for clip_id in clip_ids if clip_id in by_name}
+    wanted = list(clip_ids)
+    listed: dict[str, Path] = {}
+    try:
+        rows = list_clips(data, ReadOptions(need_folds=False, need_classes=False)).rows
+        listed = {row.clip_id: row.path for row in rows}
+    except DataError:  # no data set: the names of the files have to do
+        pass
+    if not all(clip_id in listed for clip_id in wanted):
+        root = data if data.is_dir() else data.parent
+        found = AudioIndex([root]).find(wanted)
+        listed = {name: path for name, path in zip(wanted, found.paths, strict=True) if path} | listed
+    return {clip_id: listed[clip_id] for clip_id in wanted if clip_id in listed and exists(listed[clip_id])}
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file, or a row of a Parquet file."""
+    return path.is_file() or (path.parent.suffix.lower() == ".parquet" and path.parent.is_file())

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from esc_ensemble.data.audio_index import stem_of
 from esc_ensemble.data.catalog import Catalog, Clip
-from esc_ensemble.data.layouts import number_in_name
+from esc_ensemble.data.folding import freesound_number
 from esc_ensemble.data.tables import plural
 from esc_ensemble.errors import DataError, ModelFileError, list_problems
 from esc_ensemble.files import write_json
@@ -67,7 +68,10 @@ def heard_in(*catalogs: Catalog) -> set[str]:
 
 def _marks(clip: Clip) -> frozenset[str]:
     """What a clip's recording is known by."""
-    return frozenset({_plain(clip.source), _plain(number_in_name(clip.path.stem) or clip.path.stem)})
+    stem = (
+        clip.path.stem if clip.path.is_file() else stem_of(clip.clip_id.rpartition("/")[2])
+    )  # a row of Parquet has no name
+    return frozenset({_plain(clip.source), _plain(freesound_number(stem) or stem)})
 
 
 def _plain(source: str) -> str:

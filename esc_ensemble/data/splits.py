@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from esc_ensemble.data.catalog import Catalog
+from esc_ensemble.data.catalog import ALWAYS_TRAINED, Catalog
 from esc_ensemble.errors import DataError, list_problems
+
+if TYPE_CHECKING:
+    from esc_ensemble.config import DataConfig
 
 NOTHING_HELD_OUT = -1
 Indices = npt.NDArray[np.int64]
@@ -17,26 +22,33 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FoldSplit:
-    """Where each clip stands while `fold` is held out: disjoint, sorted indices into `Catalog.clips`."""
+    """The parts of a data set while `fold` is held out: disjoint, sorted indices into `Catalog.clips`."""
 
     fold: int
     train: Indices
     selection: Indices
     test: Indices
+    left_out: Indices
+    """Clips of other folds that are not trained on, since a clip of their recording is tested or selects."""
 
 
-def split_fold(catalog: Catalog, fold: int, selection_fraction: float, seed: int) -> FoldSplit:
+def split_fold(catalog: Catalog, fold: int, data: DataConfig, seed: int) -> FoldSplit:
     """Holds out `fold` as test and splits a selection part off the other folds.
 
-    Whole sources go to the selection part, so that no recording stands on both sides. They are tried in an
-    order drawn from `seed` and `fold`, and each is taken that brings the selection part's class counts
-    nearer to `selection_fraction` of the training clips' and leaves every class a clip to train on. The
-    order comes from hashed names: the same split on any machine, whatever the order of the metadata's rows.
+    Published folds may share recordings. By `data.shared_recordings` a clip whose recording is also in the test part is
+    left out of the training (leave-out) or trained on (keep); of the selection part it is left out in both cases, since
+    what is chosen there must not know the test.
+
+    The selection part is the fold `data.selection_fold`, that of a named split, or a fraction of the other folds. Of a
+    fraction whole recordings are drawn, so that none is in two parts. They are tried in an order drawn from `seed` and
+    `fold`, and each is taken that brings the selection part's class counts nearer to `data.selection_fraction` of the
+    training clips' and leaves every class a clip to train on. The order comes from hashed names: the same split on any
+    machine, whatever the order of the metadata's rows.
 
     Args:
         catalog: the data set.
-        fold: the official fold to hold out.
-        selection_fraction: part of the other folds' clips, in [0, 1); 0 leaves the selection part empty.
+        fold: the fold to hold out.
+        data: how to select, and the rule for shared recordings.
         seed: start of the random order.
 
     Raises:
@@ -44,21 +56,92 @@ def split_fold(catalog: Catalog, fold: int, selection_fraction: float, seed: int
             selection part.
     """
     folds, labels = catalog.folds, catalog.labels
-    if fold not in catalog.fold_numbers:
-        known = ", ".join(map(str, catalog.fold_numbers))
-        raise DataError(f'"{catalog.name}" has no fold {fold}. Its folds: {known}.')
+    selection_fold = find_selection_fold(catalog, data, fold)
+    for wanted in (fold, selection_fold):
+        if wanted is not None and wanted not in catalog.fold_numbers:
+            known = ", ".join(map(str, catalog.fold_numbers))
+            raise DataError(f'"{catalog.name}" has no fold {wanted}. Its folds: {known}.')
     test = np.flatnonzero(folds == fold)
-    rest = np.flatnonzero(folds != fold)
-    rest = rest[labels[rest] >= 0]  # a clip without a label can be predicted, not trained on
-    _require_every_class(catalog, labels[rest], fold)
-    selected = _select_sources(catalog, rest, selection_fraction, f"{seed}/{fold}")
-    if selection_fraction > 0.0 and not selected.any():
+    rest = np.flatnonzero((folds != fold) & (labels >= 0))  # a clip without a label can be predicted, not trained on
+    with_test = np.isin(catalog.recordings[rest], catalog.recordings[test])
+    if selection_fold is not None:
+        selected = (folds[rest] == selection_fold) & ~with_test
+        aside = (folds[rest] == selection_fold) & with_test
+        shared = with_test | (~selected & np.isin(catalog.recordings[rest], catalog.recordings[rest[selected]]))
+    else:
+        may_select = ~with_test & (folds[rest] != ALWAYS_TRAINED)
+        selected = np.zeros(len(rest), dtype=bool)
+        selected[may_select] = _select_sources(catalog, rest[may_select], data.selection_fraction, f"{seed}/{fold}")
+        aside, shared = np.zeros(len(rest), dtype=bool), with_test
+    if data.shared_recordings == "keep":
+        shared = aside
+    left_out = (shared | aside) & ~selected
+    train = rest[~selected & ~left_out]
+    _require_every_class(catalog, labels[train], fold, data)
+    if (selection_fold is not None or data.selection_fraction > 0.0) and not selected.any():
         raise DataError(
-            f'A selection part of {selection_fraction:g} of "{catalog.name}" without fold {fold} would be '
+            f'A selection part of {data.selection_fraction:g} of "{catalog.name}" without fold {fold} would be '
             "empty: each class has too few sources. Use a larger data.selection_fraction, or 0 to train "
             "without one."
         )
-    return FoldSplit(fold=fold, train=rest[~selected], selection=rest[selected], test=test)
+    return FoldSplit(fold, train, rest[selected], test, rest[left_out])
+
+
+def find_selection_fold(catalog: Catalog, data: DataConfig, fold: int) -> int | None:
+    """Returns the fold that is the selection part while `fold` is held out: the one that is set, or a named split's.
+
+    Raises:
+        DataError: it is the fold that is held out.
+    """
+    if data.selection_fold >= 0:
+        if data.selection_fold == fold:
+            raise DataError(
+                f"data.selection_fold is {fold}, which is held out as test. Name the folds to test with --fold, as in "
+                f"--data.selection-fold {fold} --fold {next((n for n in catalog.fold_numbers if n != fold), fold)}."
+            )
+        return data.selection_fold
+    if data.selection_fraction or catalog.selection_fold == fold:
+        return None
+    return catalog.selection_fold
+
+
+def folds_to_test(catalog: Catalog, data: DataConfig, chosen: Sequence[int] = ()) -> tuple[int, ...]:
+    """Returns the folds that a command goes through: those chosen, else all that may be tested."""
+    return tuple(dict.fromkeys(chosen)) or tuple(fold for fold in catalog.test_folds if fold != data.selection_fold)
+
+
+def describe_protocol(catalog: Catalog, data: DataConfig, otherwise: str) -> str:
+    """Says in a few words how folds are trained: how the selection is made, and what becomes of shared recordings.
+
+    Args:
+        catalog: the clips.
+        data: the settings.
+        otherwise: what holds without a selection part, such as "epochs fixed beforehand".
+    """
+    fold = data.selection_fold if data.selection_fold >= 0 else catalog.selection_fold
+    if data.selection_fraction:
+        protocol = "selection split"
+    elif fold is not None:
+        protocol = f"selection on {catalog.fold_title(fold)}"
+    else:
+        protocol = otherwise
+    if catalog.shared_recordings:
+        kept = data.shared_recordings == "keep"
+        protocol += f"; recordings shared by folds {'trained on' if kept else 'left out of training'}"
+    return protocol
+
+
+def shared_facts(catalog: Catalog, data: DataConfig, splits: Sequence[FoldSplit]) -> dict[str, Any]:
+    """Returns what a manifest records of recordings that folds share: the rule, the folds of each, and what it cost.
+
+    Nothing where folds share none.
+    """
+    if not catalog.shared_recordings:
+        return {}
+    first = {number: place for place, number in reversed(list(enumerate(catalog.recordings.tolist())))}
+    shared = {catalog.clips[first[number]].source: list(folds) for number, folds in catalog.shared_recordings.items()}
+    left_out = {str(split.fold): catalog.clip_ids[split.left_out].tolist() for split in splits if split.left_out.size}
+    return {"shared_recordings": {"rule": data.shared_recordings, "folds": shared, "left_out_of_training": left_out}}
 
 
 def split_all(catalog: Catalog, selection_fraction: float, seed: int) -> FoldSplit:
@@ -74,19 +157,34 @@ def split_all(catalog: Catalog, selection_fraction: float, seed: int) -> FoldSpl
             f'A selection part of {selection_fraction:g} of "{catalog.name}" would be empty: each class has too few '
             "sources. Use a larger data.selection_fraction, or 0 to train without one."
         )
-    return FoldSplit(fold=NOTHING_HELD_OUT, train=rest[~selected], selection=rest[selected], test=rest[:0])
+    return FoldSplit(NOTHING_HELD_OUT, rest[~selected], rest[selected], rest[:0], rest[:0])
 
 
-def _require_every_class(catalog: Catalog, labels: Indices, fold: int) -> None:
+def _require_every_class(catalog: Catalog, labels: Indices, fold: int, data: DataConfig) -> None:
     absent = sorted(set(range(len(catalog.class_names))) - set(labels.tolist()))
     if absent:
-        problems = [f'class "{catalog.class_names[label]}" has no clip outside fold {fold}' for label in absent]
-        raise DataError(list_problems(f'"{catalog.name}" cannot be trained with fold {fold} held out:', problems))
+        of_shared = catalog.shared_recordings and data.shared_recordings == "leave-out"
+        advice = (
+            "Leave such classes out (--rare-classes drop) or always train on their clips and never score them "
+            "(--rare-classes train)."
+        )
+        if of_shared:
+            advice = "Train on recordings that folds share, too (--data.shared-recordings keep). " + advice
+        problems = [
+            f'class "{catalog.class_names[label]}" has no clip outside {catalog.fold_title(fold)}'
+            f"{' whose recording is not in it' if of_shared else ''}"
+            for label in absent
+        ]
+        headline = f'"{catalog.name}" cannot be trained with {catalog.fold_title(fold)} held out:'
+        raise DataError(list_problems(headline, problems, advice))
 
 
 def _select_sources(catalog: Catalog, rest: Indices, fraction: float, salt: str) -> npt.NDArray[np.bool_]:
     """Marks the clips of `rest` that go to the selection part."""
-    sources, group = np.unique(catalog.sources[rest], return_inverse=True)
+    if fraction == 0.0:
+        return np.zeros(len(rest), dtype=bool)
+    _, first, group = np.unique(catalog.recordings[rest], return_index=True, return_inverse=True)
+    sources = catalog.sources[rest[first]]
     counts = np.zeros((len(sources), len(catalog.class_names)), dtype=np.int64)  # clips a source and class
     np.add.at(counts, (group, catalog.labels[rest]), 1)
     totals = counts.sum(axis=0)

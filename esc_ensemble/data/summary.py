@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from esc_ensemble.data.catalog import Catalog
+from esc_ensemble.data.catalog import ALWAYS_TRAINED, Catalog
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Summary:
 
     catalog: Catalog
     counts: np.ndarray
-    """(C, K) clips of each class in each fold."""
+    """(C, K) clips of each class in each of `folds`."""
 
     def table(self) -> tuple[str, list[str], list[list[str]]]:
         """Gives title, header and rows: a row a class, a column a fold."""
@@ -26,7 +26,7 @@ class Summary:
             f"{catalog.name}: {len(catalog.clips)} clips of {n_sources} sources, {len(catalog.class_names)} classes, "
             f"fingerprint {catalog.fingerprint}"
         )
-        header = ["class", *(f"fold {fold}" for fold in catalog.fold_numbers), "all"]
+        header = ["class", *map(self.title, self.folds), "all"]
         rows = [
             [name, *(str(count) for count in row), str(row.sum())]
             for name, row in zip(catalog.class_names, self.counts, strict=True)
@@ -37,10 +37,21 @@ class Summary:
             [*rows, ["all", *(str(n) for n in self.counts.sum(axis=0)), str(self.counts.sum())]],
         )
 
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The folds of the columns; last, where there are any, the clips that are always trained on."""
+        always = (self.catalog.folds == ALWAYS_TRAINED).any() and not self.catalog.whole
+        return (*self.catalog.fold_numbers, *((ALWAYS_TRAINED,) if always else ()))
+
+    def title(self, fold: int) -> str:
+        """Returns the heading of a column."""
+        return "always trained" if fold == ALWAYS_TRAINED else self.catalog.fold_title(fold)
+
     def to_json(self) -> dict[str, Any]:
         """Gives the same as plain values."""
         catalog = self.catalog
-        folds = [str(fold) for fold in catalog.fold_numbers]
+        folds = ["always" if fold == ALWAYS_TRAINED else str(fold) for fold in self.folds]
+        first = {number: place for place, number in reversed(list(enumerate(catalog.recordings.tolist())))}
         return {
             "name": catalog.name,
             "root": str(catalog.root),
@@ -48,6 +59,13 @@ class Summary:
             "n_sources": len(np.unique(catalog.sources)),
             "fingerprint": catalog.fingerprint,
             "class_names": list(catalog.class_names),
+            "fold_names": {str(fold): name for fold, name in catalog.fold_names.items()},
+            "folds_published": catalog.published,
+            "shared_recordings": {
+                catalog.clips[first[number]].source: list(shared)
+                for number, shared in catalog.shared_recordings.items()
+            },
+            "skipped": list(catalog.skipped),
             "clips": {
                 name: dict(zip(folds, row.tolist(), strict=True))
                 for name, row in zip(catalog.class_names, self.counts, strict=True)
@@ -57,8 +75,9 @@ class Summary:
 
 def summarise(catalog: Catalog) -> Summary:
     """Counts the labelled clips of each class and fold."""
-    counts = np.zeros((len(catalog.class_names), len(catalog.fold_numbers)), dtype=np.int64)
-    known = catalog.labels >= 0
-    fold_index = np.searchsorted(catalog.fold_numbers, catalog.folds[known])
-    np.add.at(counts, (catalog.labels[known], fold_index), 1)
-    return Summary(catalog, counts)
+    folds = Summary(catalog, np.zeros((0, 0))).folds
+    known = (catalog.labels >= 0) & np.isin(catalog.folds, folds)
+    counts = np.stack(
+        [np.bincount(catalog.labels[known & (catalog.folds == f)], minlength=len(catalog.class_names)) for f in folds]
+    )
+    return Summary(catalog, counts.T)  # (K, C) -> (C, K)

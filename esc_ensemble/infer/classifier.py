@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from esc_ensemble.cores import free_cores
-from esc_ensemble.data.audio import AUDIO_SUFFIXES, decode
+from esc_ensemble.data.audio import decode
+from esc_ensemble.data.walk import AUDIO_SUFFIXES, describe_passed_over, is_audio, walk
 from esc_ensemble.errors import DataError, ModelFileError, list_problems
 from esc_ensemble.infer.model_file import Device, check_place, open_session, read_metadata
 from esc_ensemble.infer.windows import cut_windows
@@ -208,7 +209,9 @@ def top_classes(
 
 
 def find_audio(paths: Iterable[Path]) -> list[Path]:
-    """Gives the named files, and all audio files below the named folders, in order of name.
+    """Returns the named files, and all audio files below the named folders, in order of name.
+
+    Links that lead nowhere and audio that cannot be decoded here are among them: reading them names what is wrong.
 
     Raises:
         DataError: a path does not exist, or there is no audio at all.
@@ -217,7 +220,11 @@ def find_audio(paths: Iterable[Path]) -> list[Path]:
     problems = []
     for path in paths:
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
+            walked = walk(path)
+            files = sorted(file for file in (*walked.files, *walked.dead_links) if is_audio(file))
+            passed_over = describe_passed_over(walked, path)
+            if passed_over:
+                say(f"Note: {passed_over}")
             if not files:
                 problems.append(f"{path}: no audio file in this folder ({', '.join(sorted(AUDIO_SUFFIXES))})")
             found += files

@@ -20,9 +20,9 @@ import torch
 from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.config import BlendConfig, DataConfig, TrainerConfig
 from esc_ensemble.cores import free_cores
-from esc_ensemble.data.audio import AUDIO_SUFFIXES
 from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import Catalog, load_catalog, load_unlabelled
+from esc_ensemble.data.walk import AUDIO_SUFFIXES
 from esc_ensemble.errors import DataError
 from esc_ensemble.export.source import read_source
 from esc_ensemble.kaggle.budget import A_PRO, QUICK, A, Clock, Pace, Plan, Recipe, TimeIsUp, choose, plan_run

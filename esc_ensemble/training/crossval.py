@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from esc_ensemble.config import TrainerConfig
+from esc_ensemble.config import NEEDS_SELECTION, TrainerConfig
 from esc_ensemble.cores import free_cores
-from esc_ensemble.data.catalog import Catalog
+from esc_ensemble.data.catalog import Catalog, say_shared
 from esc_ensemble.data.sources import refuse_shared
-from esc_ensemble.data.splits import FoldSplit, split_fold
-from esc_ensemble.errors import ModelFileError, WorkError
+from esc_ensemble.data.splits import FoldSplit, describe_protocol, folds_to_test, shared_facts, split_fold
+from esc_ensemble.errors import ConfigError, ModelFileError, WorkError
 from esc_ensemble.files import folder_lock
 from esc_ensemble.fold_scores import read_finished, remove_half_written, write_metrics
 from esc_ensemble.logits import FoldLogits, LogitsPart, write_logits
@@ -40,6 +40,8 @@ from esc_ensemble.training.trainer import (
     tell_differences,
     train_on,
 )
+
+EPOCHS_FIXED = "epochs fixed beforehand"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ def train_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: R
             pretrained weights have heard sources of these data.
     """
     beginning = check_run(run_dir, config, catalog, options.folds)
-    n_folds = len(options.folds or catalog.fold_numbers)
+    n_folds = len(folds_to_test(catalog, config.data, options.folds))
     threads = config.train.threads or free_cores()
     n_parallel = min(options.parallel_folds or _room(config, threads), n_folds)
     if not can_spawn():
@@ -90,13 +92,15 @@ def train_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options: R
     )
     trainer = opened(max(1, threads // n_parallel), n_workers=options.n_workers)
     accelerator = trainer.accelerator
-    splits = [_split(config, trainer.catalog, fold) for fold in options.folds or trainer.catalog.fold_numbers]
+    folds = folds_to_test(trainer.catalog, config.data, options.folds)
+    splits = [_split(config, trainer.catalog, fold) for fold in folds]
     if not accelerator.is_main_process:
         for split in splits:
             _train_fold(trainer, split)
         return {}
+    say_shared(trainer.catalog, config.data.shared_recordings)
     with folder_lock(run_dir):
-        _open_run(trainer)
+        _open_run(trainer, splits)
         tell_differences(trainer)
         todo = [split for split in splits if not _finished(trainer, split.fold)]
         # As many threads as the run began with, whatever is left to do: sums depend on it in their last bit.
@@ -122,7 +126,9 @@ def check_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, folds: tup
         DataError: a fold does not exist, or the pretrained weights have heard sources of these data.
     """
     check(config, "The settings")
-    for fold in folds:
+    if config.needs_selection and not config.data.selects and catalog.selection_fold is None:
+        raise ConfigError(NEEDS_SELECTION)
+    for fold in folds_to_test(catalog, config.data, folds):
         _split(config, catalog, fold)
     beginning = find_beginning(run_dir, config, catalog.class_names)
     if beginning.heard_at:
@@ -131,7 +137,7 @@ def check_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, folds: tup
 
 
 def _split(config: TrainerConfig, catalog: Catalog, fold: int) -> FoldSplit:
-    return split_fold(catalog, fold, config.data.selection_fraction, config.seed)
+    return split_fold(catalog, fold, config.data, config.seed)
 
 
 def _room(config: TrainerConfig, threads: int) -> int:
@@ -149,12 +155,7 @@ def _train_share(opened: Callable[[], Trainer], splits: list[FoldSplit]) -> None
         _train_fold(trainer, split)
 
 
-def _protocol(config: TrainerConfig) -> str:
-    """Which of the two clean ways the folds are trained by."""
-    return "selection split" if config.data.selection_fraction else "epochs fixed beforehand"
-
-
-def _open_run(trainer: Trainer) -> None:
+def _open_run(trainer: Trainer, splits: list[FoldSplit]) -> None:
     """Starts the run's folder, or checks that it holds the same run and goes on as that began."""
     accelerator = trainer.accelerator
     manifest = open_run(
@@ -162,7 +163,8 @@ def _open_run(trainer: Trainer) -> None:
         trainer.config,
         trainer.catalog,
         weights=digest_beginning(trainer),
-        protocol=_protocol(trainer.config),
+        protocol=describe_protocol(trainer.catalog, trainer.config.data, EPOCHS_FIXED),
+        **shared_facts(trainer.catalog, trainer.config.data, splits),
         device=str(accelerator.device),
         precision=accelerator.mixed_precision.replace("no", "fp32"),
         threads=torch.get_num_threads(),
@@ -244,4 +246,5 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
 
 def _write_metrics(trainer: Trainer) -> dict[str, Any]:
     found = [_finished(trainer, fold) for fold in trainer.catalog.fold_numbers]
-    return write_metrics(trainer.run_dir, [fold for fold in found if fold], _protocol(trainer.config))
+    protocol = describe_protocol(trainer.catalog, trainer.config.data, EPOCHS_FIXED)
+    return write_metrics(trainer.run_dir, [fold for fold in found if fold], protocol)

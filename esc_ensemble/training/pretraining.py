@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from esc_ensemble.config import PretrainWav2Vec2Config, TrainerConfig
+from esc_ensemble.config import NEEDS_SELECTION, PretrainWav2Vec2Config, TrainerConfig
 from esc_ensemble.cores import free_cores
 from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import Catalog, thin_out
 from esc_ensemble.data.sources import LeftOut, heard_in, leave_out_shared, refuse_shared, write_sources
 from esc_ensemble.data.splits import split_all
-from esc_ensemble.errors import ModelFileError, WorkError
+from esc_ensemble.errors import ConfigError, ModelFileError, WorkError
 from esc_ensemble.files import folder_lock, write_json
 from esc_ensemble.manifest import PRETRAINING, open_run
 from esc_ensemble.models.base import digest_weights
@@ -89,6 +89,10 @@ def pretrain_run(run_dir: Path, config: TrainerConfig, catalog: Catalog, options
         DataError: clips cannot be decoded, all of them are the target's too, or what came before heard the target's.
     """
     check(config, "The settings")
+    if config.data.selection_fold >= 0:
+        raise ConfigError("Pretraining knows no folds: leave data.selection_fold out, and set data.selection_fraction.")
+    if config.needs_selection and not config.data.selection_fraction:
+        raise ConfigError(NEEDS_SELECTION)
     catalog, left_out = _what_may_be_heard(catalog, options)
     beginning = find_beginning(run_dir, config, catalog.class_names)
     if beginning.heard_at:

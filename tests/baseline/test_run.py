@@ -21,7 +21,7 @@ from esc_ensemble.__main__ import INTERRUPTED, main
 from esc_ensemble.baseline import run as baseline_run
 from esc_ensemble.baseline.mfcc import cache_statistics
 from esc_ensemble.baseline.run import fit_run
-from esc_ensemble.config import BaselineConfig
+from esc_ensemble.config import BaselineConfig, DataConfig
 from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import Catalog, load_catalog, subset
 from esc_ensemble.data.splits import split_fold
@@ -157,7 +157,7 @@ def test_a_selection_split_is_neither_trained_on_nor_left_out(catalog: Catalog, 
     config = tiny(data={"selection_fraction": 0.25})
     metrics = fit_run(tmp_path / "run", config, catalog, folds=(3,))
     found = read_logits(tmp_path / "run" / "fold-3" / "logits.npz")
-    split = split_fold(catalog, 3, 0.25, 0)
+    split = split_fold(catalog, 3, DataConfig(selection_fraction=0.25), 0)
     assert len(split.selection) > 0
     np.testing.assert_array_equal(found.selection.clip_ids, catalog.clip_ids[split.selection])
     np.testing.assert_array_equal(found.selection.sources, catalog.sources[split.selection])

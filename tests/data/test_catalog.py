@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from esc_ensemble.data.catalog import load_catalog, load_unlabelled
+from esc_ensemble.data.rows import ReadOptions
 from esc_ensemble.errors import DataError
 
 HEADER = ["filename", "fold", "target", "category", "esc10", "src_file"]
@@ -47,7 +48,7 @@ def esc50(folder: Path, rows: list[list[object]] | None = None, header: list[str
 
 def message(path: Path, **options: int) -> str:
     with pytest.raises(DataError) as caught:
-        load_catalog(path, **options)  # type: ignore[arg-type]
+        load_catalog(path, ReadOptions(**options))  # type: ignore[arg-type]
     return str(caught.value)
 
 
@@ -66,7 +67,7 @@ def test_esc10_keeps_the_marked_rows_and_needs_the_column(tmp_path: Path) -> Non
     rows = esc50_rows()
     for row in rows:
         row[4] = row[3] != "rain"
-    assert load_catalog(esc50(tmp_path / "a", rows), esc10=True).class_names == ("dog", "zebra")
+    assert load_catalog(esc50(tmp_path / "a", rows), ReadOptions(esc10=True)).class_names == ("dog", "zebra")
     short = [row[:4] for row in rows]
     assert 'no column "esc10"' in message(esc50(tmp_path / "b", short, HEADER[:4]), esc10=True)
 
@@ -172,9 +173,9 @@ def test_csv_without_folds_needs_n_folds(tmp_path: Path) -> None:
             rows.append([touch(tmp_path / f"{source}-{take}.wav").name, "ab"[source % 2], source])
     path = write_csv(tmp_path / "t.csv", ["filename", "label", "src_file"], rows)
     assert "--n-folds 5" in message(path)
-    catalog = load_catalog(path, n_folds=3)
+    catalog = load_catalog(path, ReadOptions(n_folds=3))
     assert catalog.fold_numbers == (1, 2, 3)
-    assert catalog.clips == load_catalog(path, n_folds=3).clips
+    assert catalog.clips == load_catalog(path, ReadOptions(n_folds=3)).clips
     counts = np.zeros((3, 2))
     np.add.at(counts, (catalog.folds - 1, catalog.labels), 1)
     assert np.ptp(counts, axis=0).max() <= 3
@@ -184,7 +185,7 @@ def test_csv_without_folds_needs_n_folds(tmp_path: Path) -> None:
 
 def test_official_folds_stay_when_n_folds_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = esc50(tmp_path)
-    assert load_catalog(folder, n_folds=5).clips == load_catalog(folder).clips
+    assert load_catalog(folder, ReadOptions(n_folds=5)).clips == load_catalog(folder).clips
     assert "changes nothing" in capsys.readouterr().err
 
 
@@ -274,7 +275,7 @@ def test_synthetic_set_is_a_whole_one(synthetic_dir: Path) -> None:
 
 
 def test_real_esc10(esc10_dir: Path) -> None:
-    catalog = load_catalog(esc10_dir, esc10=True)
+    catalog = load_catalog(esc10_dir, ReadOptions(esc10=True))
     assert catalog.class_names == (
         "dog", "rooster", "rain", "sea_waves", "crackling_fire",
         "crying_baby", "sneezing", "clock_tick", "helicopter", "chainsaw",

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esc_ensemble.config import DataConfig
 from esc_ensemble.data.catalog import Catalog, Clip, load_catalog
 from esc_ensemble.data.splits import FoldSplit, split_fold
 from esc_ensemble.errors import DataError
@@ -41,7 +42,7 @@ def test_any_split_is_clean_or_refused(specs: list[tuple[int, int, int]], fracti
     catalog = make_catalog(specs)
     for fold in catalog.fold_numbers:
         try:
-            split = split_fold(catalog, fold, fraction, seed)
+            split = split_fold(catalog, fold, DataConfig(selection_fraction=fraction), seed)
         except DataError:
             continue
         check(catalog, split)
@@ -53,38 +54,40 @@ def test_split_does_not_depend_on_the_order_of_rows() -> None:
     specs = [(int(a), int(b), int(c)) for a, b, c in rng.integers((0, 1, 0), (3, 5, 6), size=(120, 3))]
     catalog = make_catalog(specs)
     shuffled = Catalog("made", Path(), catalog.clips[::-1], catalog.class_names)
-    chosen = split_fold(catalog, 2, 0.3, 7).selection
-    again = split_fold(shuffled, 2, 0.3, 7).selection
+    chosen = split_fold(catalog, 2, DataConfig(selection_fraction=0.3), 7).selection
+    again = split_fold(shuffled, 2, DataConfig(selection_fraction=0.3), 7).selection
     assert set(catalog.clip_ids[chosen]) == set(shuffled.clip_ids[again])
-    assert set(catalog.clip_ids[chosen]) != set(catalog.clip_ids[split_fold(catalog, 2, 0.3, 8).selection])
+    assert set(catalog.clip_ids[chosen]) != set(
+        catalog.clip_ids[split_fold(catalog, 2, DataConfig(selection_fraction=0.3), 8).selection]
+    )
 
 
 def test_no_class_without_a_training_clip() -> None:
     catalog = make_catalog([(0, 1, 0), (1, 1, 0), (2, 1, 0), (0, 2, 0), (1, 2, 0)])
     with pytest.raises(DataError, match='class "c" has no clip outside fold 1'):
-        split_fold(catalog, 1, 0.0, 0)
+        split_fold(catalog, 1, DataConfig(), 0)
 
 
 def test_unknown_fold_names_the_folds_there_are() -> None:
     with pytest.raises(DataError, match=r"no fold 9\. Its folds: 1, 2"):
-        split_fold(make_catalog([(0, 1, 0), (1, 2, 0)]), 9, 0.0, 0)
+        split_fold(make_catalog([(0, 1, 0), (1, 2, 0)]), 9, DataConfig(), 0)
 
 
 def test_too_few_sources_for_a_selection_part() -> None:
     catalog = make_catalog([(label, fold, 0) for label in range(3) for fold in (1, 2)])
     with pytest.raises(DataError, match="selection_fraction"):
-        split_fold(catalog, 1, 0.2, 0)
+        split_fold(catalog, 1, DataConfig(selection_fraction=0.2), 0)
 
 
 def test_clips_without_a_label_are_not_trained_on() -> None:
     catalog = make_catalog([(label, fold, label) for label in range(3) for fold in (1, 2)] + [(-1, 2, 9)])
-    assert split_fold(catalog, 1, 0.0, 0).train.tolist() == [1, 3, 5]
+    assert split_fold(catalog, 1, DataConfig(), 0).train.tolist() == [1, 3, 5]
 
 
 def test_selection_is_stratified(synthetic_dir: Path) -> None:
     catalog = load_catalog(synthetic_dir)
     for fold in catalog.fold_numbers:
-        split = split_fold(catalog, fold, 0.25, 0)
+        split = split_fold(catalog, fold, DataConfig(selection_fraction=0.25), 0)
         check(catalog, split)
         assert np.bincount(catalog.labels[split.selection], minlength=10).tolist() == [2] * 10
 
@@ -92,7 +95,7 @@ def test_selection_is_stratified(synthetic_dir: Path) -> None:
 def test_real_folds_are_split_evenly(esc10_dir: Path) -> None:
     catalog = load_catalog(esc10_dir)
     for fold in catalog.fold_numbers:
-        split = split_fold(catalog, fold, 0.15, 3)
+        split = split_fold(catalog, fold, DataConfig(selection_fraction=0.15), 3)
         check(catalog, split)
         counts = np.bincount(catalog.labels[split.selection], minlength=10)
         assert counts.min() >= 3  # 15 % of 32 are 4.8

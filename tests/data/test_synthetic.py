@@ -10,6 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from esc_ensemble.data import synthetic
 from esc_ensemble.data.audio import prepare
 from esc_ensemble.data.catalog import Catalog, load_catalog
+from esc_ensemble.data.rows import ReadOptions
 from esc_ensemble.data.synthetic import MARKER, make_synthetic
 from esc_ensemble.errors import ConfigError, DataError
 
@@ -39,7 +40,7 @@ def test_set_is_untidy_on_purpose(synthetic_dir: Path) -> None:
 
 
 def test_several_clips_come_from_one_source(synthetic_dir: Path) -> None:
-    catalog = load_catalog(synthetic_dir, esc10=True)
+    catalog = load_catalog(synthetic_dir, ReadOptions(esc10=True))
     sources, counts = np.unique(catalog.sources, return_counts=True)
     assert len(sources) == 50
     assert (counts == 2).all()

@@ -24,6 +24,7 @@ from esc_ensemble.config import BlendConfig
 from esc_ensemble.data.audio import decode
 from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import load_catalog, load_unlabelled
+from esc_ensemble.data.rows import ReadOptions
 from esc_ensemble.errors import ConfigError, DataError, LogitsError, ModelFileError
 from esc_ensemble.export.fused import FusedBlend
 from esc_ensemble.export.parts import load_parts, mixing_of
@@ -644,14 +645,14 @@ def real_run(esc10_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A tiny run on a few of ESC-10's clips, whose class numbers have gaps."""
     from esc_ensemble.data.catalog import thin_out  # noqa: PLC0415
 
-    catalog = thin_out(load_catalog(esc10_dir, esc10=True), 50)
+    catalog = thin_out(load_catalog(esc10_dir, ReadOptions(esc10=True)), 50)
     run = tmp_path_factory.mktemp("real") / "runs" / "a"
     train_run(run, tiny_config(train={"epochs": 1}), catalog, RunOptions(folds=(1, 2), n_workers=1))
     yield run
 
 
 def test_real_clips_fit_a_sample_of_the_data_sets_own_numbers(real_run: Path, esc10_dir: Path, tmp_path: Path) -> None:
-    catalog = load_catalog(esc10_dir, esc10=True)
+    catalog = load_catalog(esc10_dir, ReadOptions(esc10=True))
     assert json.loads((real_run / "manifest.json").read_text())["class_numbers"] == [
         0,
         1,

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from esc_ensemble.__main__ import INTERRUPTED, main
-from esc_ensemble.config import TrainAConfig, TrainAProConfig
+from esc_ensemble.config import DataConfig, TrainAConfig, TrainAProConfig
 from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import Catalog, load_catalog, subset
 from esc_ensemble.data.splits import split_fold
@@ -73,7 +73,7 @@ def test_a_run_holds_all_that_rebuilds_it(made: Made, catalog: Catalog) -> None:
 
 def test_the_logits_are_those_of_the_saved_model_on_its_test_clips(made: Made, catalog: Catalog) -> None:
     fold = read_logits(made.runs[0] / "fold-2" / "logits.npz")
-    split = split_fold(catalog, 2, 0.0, 0)
+    split = split_fold(catalog, 2, DataConfig(), 0)
     np.testing.assert_array_equal(fold.test.clip_ids, catalog.clip_ids[split.test])
     np.testing.assert_array_equal(fold.test.labels, catalog.labels[split.test])
     assert fold.test.logits.shape == (3, len(split.test), 10)
@@ -235,7 +235,7 @@ def test_a_selection_split_fills_the_selection_logits(tmp_path: Path, catalog: C
     config = tiny_config(data={"selection_fraction": 0.25}, train={"patience": patience})
     metrics = train_run(tmp_path / "run", config, catalog, RunOptions(folds=(3,), n_workers=1))
     fold = read_logits(tmp_path / "run" / "fold-3" / "logits.npz")
-    split = split_fold(catalog, 3, 0.25, config.seed)
+    split = split_fold(catalog, 3, DataConfig(selection_fraction=0.25), config.seed)
     np.testing.assert_array_equal(fold.selection.clip_ids, catalog.clip_ids[split.selection])
     assert fold.selection.logits.shape == (3, len(split.selection), 10)
     assert len(split.selection) > 0
@@ -250,7 +250,7 @@ def test_training_in_windows_stores_the_logits_of_crops(tmp_path: Path, catalog:
     model, spec = load_checkpoint(tmp_path / "run" / "fold-1")
     assert spec.data.window_seconds == 0.5
     cache, _ = build_cache(catalog, config.data)
-    waves = to_waveform(cache.batch(split_fold(catalog, 1, 0.0, 0).test), torch.device("cpu"))
+    waves = to_waveform(cache.batch(split_fold(catalog, 1, DataConfig(), 0).test), torch.device("cpu"))
     with torch.inference_mode():
         crops = [model(crop).numpy() for crop in shift_waveform(waves, config.shift_seconds, 8000, 0.5)]
     np.testing.assert_allclose(fold.test.logits, np.stack(crops), atol=1e-5)

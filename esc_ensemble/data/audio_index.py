@@ -1,0 +1,129 @@
+"""Audio files by the names that a table has for them."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from esc_ensemble.data.walk import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, Walk, is_audio, walk
+from esc_ensemble.errors import DataError
+
+SUFFIXES = frozenset((*AUDIO_SUFFIXES, *OTHER_AUDIO_SUFFIXES))
+
+
+def same_text(name: str) -> str:
+    """Returns a name in the form in which names are compared: composed (NFC), since macOS stores them decomposed."""
+    return unicodedata.normalize("NFC", name)
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """Splits the name of a file as a table has it, with slashes or backslashes: folders and file, without `.`."""
+    parts = same_text(name).replace("\\", "/").split("/")
+    return tuple(part for part in parts if part not in ("", "."))
+
+
+def stem_of(name: str) -> str:
+    """Cuts the ending of an audio file off a name; a name may hold dots of its own."""
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name
+
+
+@dataclass(frozen=True)
+class Located:
+    """What was found for a list of names."""
+
+    paths: list[Path | None]
+    """The file of each name; None where there is none, or several."""
+    ambiguous: dict[int, list[Path]]
+    """Position of a name that several files fit -> the files."""
+    copies: Counter[Path]
+    """Folder -> files in it that have the name of a file found elsewhere."""
+
+
+class AudioIndex:
+    """All audio below some folders, by name.
+
+    Args:
+        roots: the folders.
+        leave_out: files that are not to be found.
+    """
+
+    def __init__(self, roots: Sequence[Path], leave_out: Collection[Path] = ()) -> None:
+        self.walks: list[Walk] = [walk(root) for root in dict.fromkeys(roots)]
+        hidden = frozenset(leave_out)
+        self.files = [
+            path
+            for found in self.walks
+            for path in (*found.files, *found.dead_links)
+            if is_audio(path) and path not in hidden
+        ]
+        self._by_stem: defaultdict[str, list[tuple[tuple[str, ...], Path]]] = defaultdict(list)
+        for path in self.files:
+            parts = tuple(same_text(part) for part in path.parts)
+            self._by_stem[stem_of(parts[-1]).casefold()].append((parts, path))
+
+    def find(self, names: Sequence[str], prefer: Collection[str] = ()) -> Located:
+        """Finds the file of each name.
+
+        Of the files with the name (its ending apart, and upper and lower case) those fit best whose folders are also
+        the name's, from the last on; then those whose name is the same to the letter. Of several, one whose folder is
+        called as `prefer` says is taken, or one in whose folder the others lie further down: those are copies.
+
+        Args:
+            names: as a table has them.
+            prefer: names of folders, such as that of a clip's fold, one a name; or none.
+        """
+        paths: list[Path | None] = []
+        ambiguous: dict[int, list[Path]] = {}
+        copies: Counter[Path] = Counter()
+        for position, name in enumerate(names):
+            best = self._best(parts_of(name))
+            if len(best) > 1 and prefer:
+                wanted = tuple(prefer)[position]
+                best = [path for path in best if path.parent.name == wanted] or best
+            if len(best) > 1:
+                top = min(best, key=lambda path: len(path.parts))
+                if all(path is top or top.parent in path.parents for path in best) and not any(
+                    path is not top and path.parent == top.parent for path in best
+                ):
+                    copies.update(path.parent for path in best if path is not top)
+                    best = [top]
+            paths.append(best[0] if len(best) == 1 else None)
+            if len(best) > 1:
+                ambiguous[position] = best
+        return Located(paths, ambiguous, copies)
+
+    def _best(self, wanted: tuple[str, ...]) -> list[Path]:
+        if not wanted:
+            return []
+        ranked: dict[tuple[int, bool, bool], list[Path]] = {}
+        stem = stem_of(wanted[-1])
+        for parts, path in self._by_stem.get(stem.casefold(), ()):
+            depth = 0
+            while depth + 1 < min(len(wanted), len(parts)) and wanted[-2 - depth] == parts[-2 - depth]:
+                depth += 1
+            ranked.setdefault((depth, parts[-1] == wanted[-1], stem_of(parts[-1]) == stem), []).append(path)
+        return ranked[max(ranked)] if ranked else []
+
+
+def find_folder(root: Path, name: str) -> Path:
+    """Finds the folder of audio that a user names: below the data set, anywhere, or the one of that name.
+
+    Raises:
+        DataError: there is none, or there are several of that name.
+    """
+    for place in (root / name, Path(name)):
+        if place.is_dir():
+            return place
+    audio = [path for path in walk(root).files if is_audio(path)]
+    holding = {folder for path in audio for folder in path.parents if root in folder.parents}
+    same = sorted(folder for folder in holding if folder.name == name)
+    if len(same) == 1:
+        return same[0]
+    listed = ", ".join(os.path.relpath(folder, root) for folder in (same or sorted(holding))[:8])
+    what = f"{len(same)} folders of that name" if same else "no such folder; those with audio are"
+    raise DataError(f"--audio {name}: {root} has {what}: {listed or 'none'}.")

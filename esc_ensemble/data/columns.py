@@ -1,0 +1,272 @@
+"""Rows of a table as clips: which column holds what, and where each clip's audio is."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from esc_ensemble.data.audio_index import AudioIndex, parts_of, same_text
+from esc_ensemble.data.rows import NO_FOLD, SPLIT_FOLDS, ReadOptions, Row, below, split_of_name
+from esc_ensemble.data.tables import CellTable, find_column, plural, whole_number
+from esc_ensemble.errors import DataError
+
+NAME_COLUMNS = ("filename", "fname", "file_name", "file", "path", "filepath", "file_path", "slice_file_name", "audio")
+ID_COLUMNS = ("clip_id", "id")
+FILE_COLUMNS = dict.fromkeys((*NAME_COLUMNS, *ID_COLUMNS, "recording_id")).keys()
+CLASS_COLUMNS = ("category", "class", "class_name", "label", "labels", "primary_label", "target")
+NUMBER_COLUMNS = ("target", "classid", "class_id")
+SOURCE_COLUMNS = ("source", "src_file", "fsid", "group", "recording_id", "speaker", "speaker_id")
+ADD_FOLDS = 'add one with the number of each clip\'s fold, or pass "--n-folds 5" to have folds made by source'
+TRUE = ("true", "1", "yes")
+MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """The rows of one table."""
+
+    rows: list[Row]
+    problems: list[str]
+    bad: list[str]
+    notes: list[str]
+    names: dict[int, str]
+    """Position of a row whose audio is not where it is expected -> the name that the table has for it."""
+
+    @property
+    def unlocated(self) -> bool:
+        """Whether the audio of some rows has to be looked for."""
+        return bool(self.names)
+
+    def locate(self, index: AudioIndex, root: Path, *, strict: bool = False) -> ReadRows:
+        """Looks for the audio of those rows among all files of a folder.
+
+        Args:
+            index: the files.
+            root: the data set's folder, for messages.
+            strict: whether a file outside the index is none.
+        """
+        positions = list(self.names)
+        wanted = [self.names[position] for position in positions]
+        found = index.find(wanted, [f"fold{self.rows[position].fold}" for position in positions])
+        rows, bad, notes = list(self.rows), list(self.bad), list(self.notes)
+        lost: set[int] = set()
+        for number, (position, path) in enumerate(zip(positions, found.paths, strict=True)):
+            if path is not None:
+                rows[position] = replace(rows[position], path=path)
+            elif number in found.ambiguous:
+                places = sorted({below(path.parent, root) for path in found.ambiguous[number]})
+                several = " and ".join(places[:MAX_NAMED]) if len(places) > 1 else f"{places[0]}, twice"
+                bad.append(f'clip "{rows[position].clip_id}" could be in {several}: say where with --audio FOLDER')
+                lost.add(position)
+            elif strict:
+                bad.append(f'clip "{rows[position].clip_id}" is listed, but it is not below --audio')
+                lost.add(position)
+        other_kind = Counter(
+            (Path(name).suffix.lower(), path.suffix.lower())
+            for name, path in zip(wanted, found.paths, strict=True)
+            if path is not None and Path(name).suffix and Path(name).suffix.lower() != path.suffix.lower()
+        )
+        notes += [
+            f"The table names {named} files, and {plural(n, 'clip')} are there as {there}."
+            for (named, there), n in other_kind.items()
+            if there and named.lstrip(".").isalnum() and not named.lstrip(".").isdecimal()
+        ]
+        rows = [row for position, row in enumerate(rows) if position not in lost]
+        return ReadRows(rows, self.problems, bad, notes, {})
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which column holds what; empty where there is none."""
+
+    clip_id: str
+    file: str
+    class_name: str
+    class_number: str
+    fold: str
+    split: str
+    source: str
+
+    @staticmethod
+    def find(table: CellTable) -> _Columns:
+        columns = table.columns
+        file = find_column(columns, tuple(FILE_COLUMNS))
+        class_name = find_column(columns, CLASS_COLUMNS)
+        sources = [name for name in SOURCE_COLUMNS if name != file]
+        return _Columns(
+            clip_id=find_column(columns, ("clip_id",)) or file,
+            file=file,
+            class_name=class_name,
+            class_number=find_column(columns, NUMBER_COLUMNS) or class_name,
+            fold=find_column(columns, ("fold",)),
+            split=find_column(columns, ("split",)),
+            source=find_column(columns, sources),
+        )
+
+    def missing(self, table: CellTable, options: ReadOptions) -> list[str]:
+        found = f"Found: {', '.join(table.columns)}"
+        problems = []
+        if not self.file:
+            problems.append(f"has no column with the file names ({', '.join(FILE_COLUMNS)}). {found}")
+        if not self.class_name and options.need_classes:
+            problems.append(f"has no column with the classes ({', '.join(CLASS_COLUMNS)}). {found}")
+        if options.esc10 and "esc10" not in table.columns:
+            problems.append('has no column "esc10", by which --esc10 chooses a part of ESC-50')
+        return problems
+
+
+def rows_of_cells(
+    table: CellTable, path: Path, places: Sequence[Path], options: ReadOptions, *, split: str = ""
+) -> ReadRows:
+    """Reads a table's rows as clips.
+
+    Columns are known by their names, in any case and order: the file (`filename`, `fname`, `file_name`, `file`, `path`,
+    `slice_file_name`, `audio`, `clip_id` or `id`), the class (`category`, `class`, `label`, `labels`, `target` or
+    `primary_label`; a numeric `target` or `classID` beside a name orders the classes), `fold` or `split`, and the
+    recording (`source`, `src_file`, `fsID`, `group`, `recording_id` or `speaker`). All others are metadata.
+
+    Args:
+        table: the cells.
+        path: where they were read from, for messages.
+        places: folders that the files may be in, the likeliest first.
+        options: what the user decided.
+        split: the part of a named split that all rows are in, where the table's own folder or name says it.
+
+    Raises:
+        DataError: a column is missing, or cells hold several labels.
+    """
+    columns = _Columns.find(table)
+    notes: list[str] = []
+    if columns.split:
+        values = {cells[columns.split] for _, cells in table.rows} - {""}
+        if not any(map(split_of_name, values)):
+            shown = ", ".join(sorted(values)[:MAX_NAMED])
+            notes.append(f'{path}: column "split" holds {shown}: not used. A column of folds has to be called "fold".')
+            columns = replace(columns, split="")
+    missing = columns.missing(table, options)
+    if missing:
+        raise DataError("\n".join(f"{path} {problem}." for problem in missing))
+    rows: list[Row] = []
+    bad = list(table.problems)
+    names: dict[int, str] = {}
+    for number, (line, cells) in enumerate(table.rows):
+        if options.esc10 and cells["esc10"].lower() not in TRUE:
+            continue
+        row, wrong = _read_row(columns, cells, options, split)
+        bad += [f"line {line}: {text}" for text in wrong]
+        if row is None:
+            continue
+        if table.audio:
+            row = replace(row, path=table.audio[number])
+        else:
+            file = cells[columns.file]
+            found = None if options.audio else _expected(file, row.fold, places)
+            row = replace(row, path=found or places[0].joinpath(*parts_of(file)))
+            if found is None:
+                names[len(rows)] = file
+        rows.append(row)
+    if options.need_classes and not options.whole_labels:
+        _refuse_several_labels(path, columns.class_name, {row.class_name for row in rows})
+    # A column of numbers orders the classes only where it holds nothing else.
+    if any(row.class_number is None for row in rows):
+        rows = [replace(row, class_number=None) for row in rows]
+    if not table.audio:
+        rows = _with_recording_folders(rows)
+    return ReadRows(rows, [], bad, notes, names)
+
+
+def _read_row(
+    columns: _Columns, cells: dict[str, str], options: ReadOptions, split: str
+) -> tuple[Row | None, list[str]]:
+    clip_id, file = cells[columns.clip_id], cells[columns.file]
+    class_name = cells[columns.class_name] if columns.class_name else ""
+    class_number = whole_number(cells[columns.class_number]) if columns.class_number else None
+    fold = whole_number(cells[columns.fold]) if columns.fold else NO_FOLD
+    problems = []
+    if not file or not clip_id:
+        problems.append(f'no file name in column "{columns.file if not file else columns.clip_id}"')
+    if not class_name and options.need_classes:
+        problems.append(f'no class in column "{columns.class_name}"')
+    if fold is None or (columns.fold and fold < 0):
+        problems.append(f'fold "{cells[columns.fold]}" is not a whole number from 0 up')
+    if columns.split and not columns.fold:
+        split = split_of_name(cells[columns.split])
+        if not split:
+            problems.append(f'split "{cells[columns.split]}" is none of {", ".join(SPLIT_FOLDS)}')
+    if problems or fold is None:
+        return None, problems
+    used = {columns.clip_id, columns.file, columns.class_name, columns.fold, columns.source}
+    return (
+        Row(
+            clip_id=clip_id,
+            path=Path(file),
+            class_name=class_name,
+            class_number=class_number,
+            fold=fold,
+            source=cells[columns.source] if columns.source else "",
+            split=split,
+            metadata={name: cell for name, cell in cells.items() if name and name not in used},
+        ),
+        [],
+    )
+
+
+def _expected(file: str, fold: int, places: Sequence[Path]) -> Path | None:
+    """Returns the file in the first of the places that has it."""
+    whole = Path(file)
+    if whole.is_absolute():
+        return whole if whole.is_file() else None
+    relative = Path(*file.replace("\\", "/").split("/"))
+    for place in places:
+        for candidate in (place / relative, place / f"fold{fold}" / relative):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _with_recording_folders(rows: Sequence[Row]) -> list[Row]:
+    """Marks the part of each clip's name below its class's folder, or below what names of pieces repeat in."""
+    parts = [parts_of(row.clip_id) for row in rows]
+    stems: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for each in parts:
+        stems[each[-1]].add(each[:-1])
+    # The same names in many folders (rec1/00000.wav, rec2/00000.wav) are pieces, and the folders recordings.
+    pieces = sum(len(folders) for folders in stems.values() if len(folders) > 1) > len(rows) / 2
+    found = []
+    for row, each in zip(rows, parts, strict=True):
+        label = same_text(row.class_name)
+        places = [place for place, part in enumerate(each[:-1]) if part == label]
+        if places:
+            below = "/".join(each[places[-1] + 1 :])
+        else:
+            below = f"{'|'.join(each[:-1])}/{each[-1]}" if pieces and each[:-1] else each[-1]
+        found.append(replace(row, below=below))
+    return found
+
+
+def _refuse_several_labels(path: Path, column: str, labels: Collection[str]) -> None:
+    """Refuses cells that hold several labels, which would become classes of their own."""
+    lists = sorted(label for label in labels if label.startswith("[") and label.endswith("]"))
+    if lists:
+        raise DataError(f'{path}: column "{column}" holds lists such as {lists[0]}; one label a clip is supported.')
+    several: list[str] = []
+    shared: Counter[str] = Counter()
+    for label in labels:
+        for separator in ";,|":
+            split = {part.strip() for part in label.split(separator)} - {""}
+            if len(split) > 1:
+                shared.update(split)
+                if split & set(labels):
+                    several.append(label)
+                break
+    many = [label for label in labels if any(separator in label for separator in ";,|")]
+    if not several and 2 * len(many) > len(labels) and any(n > 1 for n in shared.values()):
+        several = many
+    if several:
+        example = min(several, key=lambda label: (len(label), label))
+        raise DataError(
+            f'{path}: column "{column}" holds cells of several labels, such as "{example}". Clips of several labels '
+            "are not supported: leave one in each cell, or give --whole-labels to take each such cell as one class."
+        )

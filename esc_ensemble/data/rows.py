@@ -1,0 +1,104 @@
+"""What a layout is read into: rows of clips, and what a user decided of how they are read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+NO_FOLD = -1
+SPLIT_FOLDS = {"train": 1, "validation": 2, "test": 3}
+"""The folds that the parts of a named split become."""
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "validate", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
+}
+FOLD_NAME = re.compile(r"fold[-_ ]?(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What a user, or a command, decides of how a data set is read."""
+
+    esc10: bool = False
+    """Take only ESC-50's ten classes marked esc10."""
+    n_folds: int = 0
+    """Folds to make, by source, where the data has none; 0 makes five of folders and refuses a table without folds."""
+    table: str = ""
+    """The table that describes the clips; "none" reads the folders alone."""
+    audio: str = ""
+    """The folder below which the audio of a table lies, where there are copies."""
+    folders: Literal["", "classes", "splits", "folds"] = ""
+    """What the uppermost folders are."""
+    sources: Literal["", "names", "files"] = ""
+    """What clips of one recording share: the file name without the number of a cut, or nothing (each file is one)."""
+    rare_classes: Literal["", "drop", "train"] = ""
+    """What becomes of classes that one fold holds alone: refused, left out, or always trained on and never scored."""
+    whole_labels: bool = False
+    """Take a label such as "dog;rain" as the name of one class."""
+    skip_bad: bool = False
+    """Leave out clips that cannot be used."""
+    need_folds: bool = True
+    need_classes: bool = True
+    search: tuple[Path, ...] = ()
+    """Further folders in which a table's audio may be."""
+    leave_out: frozenset[Path] = frozenset()
+    """Audio files that are no part of the data set, such as test clips."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip as the metadata has it."""
+
+    clip_id: str
+    path: Path
+    class_name: str
+    class_number: int | None
+    fold: int
+    source: str
+    """The recording; empty where nothing says it."""
+    split: str = ""
+    """train, validation or test, where the data has a named split."""
+    below: str = ""
+    """The path below the class's folder, where there is one."""
+    metadata: dict[str, str] = field(default_factory=dict, hash=False)
+    """All other columns."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The rows of a data set that could be read, and what is wrong with the others."""
+
+    name: str
+    root: Path
+    origin: Path
+    """What messages name: the table or the folder."""
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...] = ()
+    """What keeps the data set from being used."""
+    bad: tuple[str, ...] = ()
+    """Clips that cannot be used, which --skip-bad leaves out."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of how it was read."""
+    published: bool = True
+    """Whether the folds came with the data, and are not to be changed."""
+    fold_names: tuple[tuple[int, str], ...] = ()
+    """Fold and name of the parts of a named split; none where folds have numbers."""
+
+
+def split_of_name(name: str) -> str:
+    """Returns train, validation or test for a name of one of these parts, and an empty string for others."""
+    return SPLIT_NAMES.get(name.strip().lower(), "")
+
+
+def fold_of_name(name: str) -> int:
+    """Returns the number in a name such as `fold3`, `NO_FOLD` for others."""
+    match = FOLD_NAME.fullmatch(name.strip())
+    return int(match[1]) if match else NO_FOLD
+
+
+def below(path: Path, root: Path) -> str:
+    """Returns a path below a folder, for messages; the whole path of one elsewhere."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
