@@ -457,6 +457,16 @@ def order_columns(columns: Sequence[str], names: Sequence[str]) -> list[int] | N
     return order if len(order) == len(found) and sorted(order) == list(range(len(names))) else None
 
 
+def words_of(text: str) -> list[str]:
+    """Return the words of a column's or class's name, in small letters."""
+    return re.findall(r"[^\W_]+", composed(text).casefold())
+
+
+def is_called_probability(column: str) -> bool:
+    """Whether a column's name has a word for probabilities."""
+    return not PROBABILITY_WORDS.isdisjoint(words_of(column))
+
+
 def probability_class(column: str, names: Sequence[str]) -> int | None:
     """Return the class whose probability a column holds by its name, or None where the name is of something else.
 
@@ -466,16 +476,12 @@ def probability_class(column: str, names: Sequence[str]) -> int | None:
     label = find_name(column.strip(), index_names(names))
     if label is not None:
         return label
-
-    def words_of(text: str) -> list[str]:
-        return re.findall(r"[^\W_]+", composed(text).casefold())
-
     words = words_of(column)
     others = [word for word in words if word not in PROBABILITY_WORDS | TARGET_WORDS | CLASS_WORDS]
     named = [number for number, name in enumerate(names) if others and words_of(name) == others]
     if len(named) == 1:
         return named[0]
-    general = PROBABILITY_WORDS & {*words} or (not others and TARGET_WORDS & {*words})
+    general = is_called_probability(column) or (not others and not TARGET_WORDS.isdisjoint(words))
     return 1 if general and len(names) == 2 else None
 
 
@@ -499,7 +505,7 @@ def split_labels(cells: Sequence[str], index: Mapping[str, int]) -> tuple[list[l
     return [[cell] for cell in cells], ""
 
 
-def choose_kind(labels: Sequence[str], names: Sequence[str], numbers: Sequence[int]) -> str:
+def choose_kind(labels: Sequence[str], names: Sequence[str], numbers: Sequence[int], choices: Sequence[str]) -> str:
     """Return whether labels are class names or class numbers.
 
     Raises:
@@ -520,10 +526,10 @@ def choose_kind(labels: Sequence[str], names: Sequence[str], numbers: Sequence[i
         return "names" if digits or all(number_written(name) is not None for name in names) else "numbers"
     odd = [label for label in fractions if find_name(label, index) is None]
     if odd and all(DECIMAL.fullmatch(label) for label in labels):
-        last = ", --labels numbers or --labels probabilities" if len(names) == 2 else " or --labels numbers"
+        *first, last = (f"--labels {choice}" for choice in choices)
         raise ValueError(
             f"has one label column with numbers such as {odd[0]}, which are neither class names nor whole class "
-            f"numbers. Choose what is written: --labels names{last}."
+            f"numbers. Choose what is written: {', '.join(first)} or {last}."
         )
     return "names"
 
@@ -563,9 +569,10 @@ def read_label_column(
     seen = dict.fromkeys(cell if cell in index else cell.strip() for cell in cells)
     filled = [cell for cell in seen if cell.lower() not in BLANKS or cell in index]
     label = probability_class(column, names)
-    binary = len(names) == 2 and bool(filled) and all(map(is_probability, filled))
-    if wanted == "probabilities" or (not wanted and binary and label is not None):
-        if label is None and len(names) != 2:
+    in_range = bool(filled) and all(map(is_probability, filled))
+    can_be = label is not None or len(names) == 2
+    if wanted == "probabilities" or (not wanted and in_range and label is not None and len(names) == 2):
+        if not can_be:
             raise ValueError(
                 "has one label column, which takes names or numbers, not probabilities: its name is not that of a "
                 "class. Leave --labels out."
@@ -575,7 +582,8 @@ def read_label_column(
         return LabelForm("probabilities", (), label=label, note="" if wanted else note)
     lists, separator = split_labels(filled, index)
     labels = list(dict.fromkeys(part for parts in lists for part in parts))
-    kind = wanted or choose_kind(labels, names, numbers)
+    choices = ("names", "numbers", "probabilities") if can_be else ("names", "numbers")
+    kind = wanted or choose_kind(labels, names, numbers, choices)
     n_labels = min(len(lists[0]), len(names)) if lists else 1
     if kind == "numbers":
         own = numbers or range(len(names))
@@ -590,10 +598,13 @@ def read_label_column(
             )
         )
     note = ""
-    if binary and not wanted:
+    if in_range and not wanted and can_be:
+        instead = names[1 if label is None else label]
         note = (
-            f'column "{column}" gets class {kind}; --labels probabilities writes the probability of {names[-1]} instead'
+            f'column "{column}" gets class {kind}; --labels probabilities writes the probability of {instead} instead'
         )
+    elif in_range and not wanted and is_called_probability(column):
+        note = f'column "{column}" gets class {kind}: of a model with {len(names)} classes it names no class'
     return LabelForm(kind, texts, n_labels, separator, unknown=unknown, n_distinct=len(labels), note=note)
 
 
@@ -662,7 +673,8 @@ class Submission:
         """Fills what the sample leaves empty: columns of probabilities alike, labels with the commonest."""
         self.label_cells = [row[1] for row in self.rows] if self.sample else []
         n_columns = len(self.header) - 1
-        filled = [row[1] for row in self.rows if row[1].strip().lower() not in BLANKS]
+        texts = [row[1] for row in self.rows if row[1].strip().lower() not in ("", "nan")]
+        filled = [text for text in texts if text.strip().lower() not in BLANKS] or texts  # a class may be called none
         filler = f"{1.0 / n_columns:.9g}" if n_columns > 1 else Counter(filled or ["0"]).most_common(1)[0][0]
         for row in self.rows:
             for column in range(1, n_columns + 1):
@@ -720,6 +732,8 @@ class Submission:
             try:
                 form = read_label_column(self.header[1], self.label_cells, names, numbers, self.labels)
             except ValueError:
+                return 0.0
+            if form.kind != "probabilities" and not self.labels and is_called_probability(self.header[1]):
                 return 0.0
             return 1.0 - len(form.unknown) / max(1, form.n_distinct)
         counts = [
@@ -803,7 +817,7 @@ def open_submission(inputs: Inputs, settings: Settings) -> Submission:
     path = Path(settings.output) / "submission.csv"
     usable, passed_over = [], []
     for sample in inputs.tables:
-        if not is_sample(sample) or settings.sample not in sample.as_posix():
+        if not is_sample(sample) or composed(settings.sample) not in composed(sample.as_posix()):
             continue
         try:
             header, rows = read_sample(sample)

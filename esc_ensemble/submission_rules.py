@@ -90,6 +90,16 @@ def order_columns(columns: Sequence[str], names: Sequence[str]) -> list[int] | N
     return order if len(order) == len(found) and sorted(order) == list(range(len(names))) else None
 
 
+def words_of(text: str) -> list[str]:
+    """Return the words of a column's or class's name, in small letters."""
+    return re.findall(r"[^\W_]+", composed(text).casefold())
+
+
+def is_called_probability(column: str) -> bool:
+    """Whether a column's name has a word for probabilities."""
+    return not PROBABILITY_WORDS.isdisjoint(words_of(column))
+
+
 def probability_class(column: str, names: Sequence[str]) -> int | None:
     """Return the class whose probability a column holds by its name, or None where the name is of something else.
 
@@ -99,16 +109,12 @@ def probability_class(column: str, names: Sequence[str]) -> int | None:
     label = find_name(column.strip(), index_names(names))
     if label is not None:
         return label
-
-    def words_of(text: str) -> list[str]:
-        return re.findall(r"[^\W_]+", composed(text).casefold())
-
     words = words_of(column)
     others = [word for word in words if word not in PROBABILITY_WORDS | TARGET_WORDS | CLASS_WORDS]
     named = [number for number, name in enumerate(names) if others and words_of(name) == others]
     if len(named) == 1:
         return named[0]
-    general = PROBABILITY_WORDS & {*words} or (not others and TARGET_WORDS & {*words})
+    general = is_called_probability(column) or (not others and not TARGET_WORDS.isdisjoint(words))
     return 1 if general and len(names) == 2 else None
 
 
@@ -132,7 +138,7 @@ def split_labels(cells: Sequence[str], index: Mapping[str, int]) -> tuple[list[l
     return [[cell] for cell in cells], ""
 
 
-def choose_kind(labels: Sequence[str], names: Sequence[str], numbers: Sequence[int]) -> str:
+def choose_kind(labels: Sequence[str], names: Sequence[str], numbers: Sequence[int], choices: Sequence[str]) -> str:
     """Return whether labels are class names or class numbers.
 
     Raises:
@@ -153,10 +159,10 @@ def choose_kind(labels: Sequence[str], names: Sequence[str], numbers: Sequence[i
         return "names" if digits or all(number_written(name) is not None for name in names) else "numbers"
     odd = [label for label in fractions if find_name(label, index) is None]
     if odd and all(DECIMAL.fullmatch(label) for label in labels):
-        last = ", --labels numbers or --labels probabilities" if len(names) == 2 else " or --labels numbers"
+        *first, last = (f"--labels {choice}" for choice in choices)
         raise ValueError(
             f"has one label column with numbers such as {odd[0]}, which are neither class names nor whole class "
-            f"numbers. Choose what is written: --labels names{last}."
+            f"numbers. Choose what is written: {', '.join(first)} or {last}."
         )
     return "names"
 
@@ -196,9 +202,10 @@ def read_label_column(
     seen = dict.fromkeys(cell if cell in index else cell.strip() for cell in cells)
     filled = [cell for cell in seen if cell.lower() not in BLANKS or cell in index]
     label = probability_class(column, names)
-    binary = len(names) == 2 and bool(filled) and all(map(is_probability, filled))
-    if wanted == "probabilities" or (not wanted and binary and label is not None):
-        if label is None and len(names) != 2:
+    in_range = bool(filled) and all(map(is_probability, filled))
+    can_be = label is not None or len(names) == 2
+    if wanted == "probabilities" or (not wanted and in_range and label is not None and len(names) == 2):
+        if not can_be:
             raise ValueError(
                 "has one label column, which takes names or numbers, not probabilities: its name is not that of a "
                 "class. Leave --labels out."
@@ -208,7 +215,8 @@ def read_label_column(
         return LabelForm("probabilities", (), label=label, note="" if wanted else note)
     lists, separator = split_labels(filled, index)
     labels = list(dict.fromkeys(part for parts in lists for part in parts))
-    kind = wanted or choose_kind(labels, names, numbers)
+    choices = ("names", "numbers", "probabilities") if can_be else ("names", "numbers")
+    kind = wanted or choose_kind(labels, names, numbers, choices)
     n_labels = min(len(lists[0]), len(names)) if lists else 1
     if kind == "numbers":
         own = numbers or range(len(names))
@@ -223,10 +231,13 @@ def read_label_column(
             )
         )
     note = ""
-    if binary and not wanted:
+    if in_range and not wanted and can_be:
+        instead = names[1 if label is None else label]
         note = (
-            f'column "{column}" gets class {kind}; --labels probabilities writes the probability of {names[-1]} instead'
+            f'column "{column}" gets class {kind}; --labels probabilities writes the probability of {instead} instead'
         )
+    elif in_range and not wanted and is_called_probability(column):
+        note = f'column "{column}" gets class {kind}: of a model with {len(names)} classes it names no class'
     return LabelForm(kind, texts, n_labels, separator, unknown=unknown, n_distinct=len(labels), note=note)
 
 

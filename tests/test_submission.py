@@ -450,5 +450,17 @@ def test_a_target_of_other_values_holds_labels(tmp_path, cell):
 
 
 def test_of_more_classes_a_column_gets_probabilities_where_that_is_wanted(tmp_path):
-    table = _write(tmp_path, "id,cat\na.wav,0\nb.wav,0\n", labels="probabilities")
+    sample = "id,cat\na.wav,0.5\nb.wav,0\n"
+    table = _write(tmp_path, sample, labels="probabilities")
     np.testing.assert_allclose(table.cat.to_numpy(), PROBABILITIES[[1, 0], 2], rtol=1e-6)
+    with pytest.raises(DataError, match="--labels names, --labels numbers or --labels probabilities"):
+        _write(tmp_path, sample)
+
+
+def test_probabilities_that_a_model_cannot_have_are_noted(tmp_path, capsys):
+    table = _write(tmp_path, "id,probability\na.wav,0\nb.wav,0\n", class_numbers=NUMBERS)
+    assert table.probability.tolist() == [41, 0]
+    assert (
+        'column "probability" gets class numbers: of a model with 3 classes it names no class'
+        in capsys.readouterr().err
+    )

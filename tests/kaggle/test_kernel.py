@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 from unicodedata import normalize
 
 import numpy as np
@@ -115,7 +116,9 @@ def test_names_in_train_and_test_mean_those_of_the_test(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("of_ids", "of_files"), [("NFC", "NFD"), ("NFD", "NFC")])
 @pytest.mark.parametrize("name", ["caf\u00e9", "gr\u00f6\u00dfe", "\u3054\u306f\u3093", "\ud55c\uae00"])
 @pytest.mark.parametrize("written", ["{}", "{}.wav", "gr\u00fcn/{}", "gr\u00fcn/{}.ogg"])
-def test_ids_match_in_another_unicode_form(of_ids: str, of_files: str, name: str, written: str) -> None:
+def test_ids_match_in_another_unicode_form(
+    of_ids: Literal["NFC", "NFD"], of_files: Literal["NFC", "NFD"], name: str, written: str
+) -> None:
     clip_id = normalize(of_ids, written.format(name))
     files = [normalize(of_files, f"gr\u00fcn/{each}.wav") for each in (name, f"x{name}")]
     audio = [Path("/input", file) for file in files]
@@ -220,6 +223,7 @@ MORE_FORMS: dict[str, tuple[tuple[str, ...], tuple[int, ...], list[str], list[st
     "class numbers next to them": (("007", "1e3", "\u0663", "+5"), (5, 7, 1, 3), ["id", "label"], ["5", "7", "1"], ""),
     "names of digits": (("07", "1", "20"), (), ["id", "label"], ["0"] * 3, ""),
     "columns of digits": (("07", "1", "20"), (), ["id", "20", "07", "1"], ["0"] * 3, ""),
+    "a class called none": (("none", "rain"), (), ["id", "label"], ["none"] * 3, ""),
     "floats": (NAMES, (0, 7, 1, 3), ["id", "target"], ["0.0"] * 3, ""),
     "floats and blanks": (NAMES, (0, 7, 1, 3), ["id", "target"], ["3.0", "nan", ""], ""),
     "fractions": (NAMES, (), ["id", "label"], ["0.5"] * 3, ""),
@@ -233,6 +237,9 @@ MORE_FORMS: dict[str, tuple[tuple[str, ...], tuple[int, ...], list[str], list[st
     "label, probabilities wanted": (TWO, (), ["id", "label"], ["0.5"] * 3, "probabilities"),
     "label of four classes, probabilities wanted": (NAMES, (), ["id", "label"], ["0"] * 3, "probabilities"),
     "one of four classes, probabilities wanted": (NAMES, (), ["id", "rain"], ["0"] * 3, "probabilities"),
+    "probability of four classes": (NAMES, (), ["id", "probability"], ["0"] * 3, ""),
+    "one of four classes": (NAMES, (), ["id", "rain"], ["0"] * 3, ""),
+    "half of one of four classes": (NAMES, (), ["id", "rain"], ["0.5"] * 3, ""),
     "binary labels": (TWO, (0, 1), ["id", "label"], ["0"] * 3, ""),
 }
 
@@ -263,11 +270,16 @@ def test_kernel_and_package_agree_on_every_form(
     made.fill(dict(enumerate(probabilities)), names, numbers)
     ours = capsys.readouterr().out
     assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
-    for note in ("labels that the model lacks: ", "gets the probability of ", "--labels probabilities writes"):
+    for note in (
+        "labels that the model lacks: ",
+        "gets the probability of ",
+        "--labels probabilities writes",
+        "it names no class",
+    ):
         assert [line.split(note)[1:] for line in theirs.splitlines() if note in line] == [
             line.split(note)[1:] for line in ours.splitlines() if note in line
         ]
-    assert (made.known(names, numbers) < 1.0) == ("that the model lacks" in ours)
+    assert (made.known(names, numbers) < 1.0) == ("that the model lacks" in ours or "it names no class" in ours)
 
 
 def test_the_rules_of_samples_are_the_packages() -> None:
@@ -353,6 +365,8 @@ def test_the_first_file_is_valid_before_anything_is_predicted(tmp_path: Path) ->
     made = kernel.Submission(tmp_path / "s.csv", ["id", "label"], rows, [None] * 4)
     made.write()
     assert read_rows(tmp_path / "s.csv") == [["id", "label"], *([each, "dog"] for each in "abcd")]
+    kernel.Submission(tmp_path / "s.csv", ["id", "label"], [["a", "none"], ["b", ""], ["c", "NaN"]], [None] * 3).write()
+    assert read_rows(tmp_path / "s.csv")[1:] == [[each, "none"] for each in "abc"]
     kernel.Submission(tmp_path / "s.csv", ["id", "x", "y"], [["a", "", "nan"]], [None]).write()
     assert read_rows(tmp_path / "s.csv")[1] == ["a", "0.5", "0.5"]
 
