@@ -42,11 +42,12 @@ import tempfile
 import threading
 import time
 import traceback
+import unicodedata
 import zipfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -63,7 +64,7 @@ MODEL = ""  # A part of the path of the model to take; where empty, of those tha
 SAMPLE = ""  # A part of the path of the sample submission; the one whose ids have audio where empty.
 TEST_AUDIO = ""  # A part of the path of the folder of test audio; found by the sample's ids where empty.
 TRAIN_DATA = ""  # A part of the path of the training data (folder or CSV); found by its layout where empty.
-LABELS = ""  # What stands beside the ids: "names" or "numbers"; what the sample wants where empty.
+LABELS = ""  # Next to the ids: "names", "numbers" or "probabilities"; what the sample wants where empty.
 ESC10 = False  # Train on ESC-50's ten classes marked esc10 alone.
 DEVICE = "auto"  # "cpu" keeps away from a GPU.
 BATCH_SIZE = 16  # Clips at a time.
@@ -144,11 +145,13 @@ def read_settings(arguments: Sequence[str]) -> Settings:
             # A text as default goes through the type, so that what the environment says is checked alike.
             parser.add_argument(flag, type=kind, default=each.default if told is None else told)
     settings = Settings(**vars(parser.parse_args(arguments)))
-    if settings.labels not in ("", "names", "numbers"):
-        parser.error(f'LABELS is "{settings.labels}": write names or numbers, or leave it empty')
+    if settings.labels not in ("", "names", "numbers", "probabilities"):
+        parser.error(f'LABELS is "{settings.labels}": write names, numbers or probabilities, or leave it empty')
     if not settings.time_budget > 0 or settings.batch_size < 1:
         parser.error("TIME_BUDGET must be above 0 and BATCH_SIZE at least 1")
-    return settings
+    # Tables that are written elsewhere name files by their paths, which have to be absolute for that.
+    folders = [os.path.abspath(folder) for folder in settings.input.split(os.pathsep) if folder]  # noqa: PTH100
+    return replace(settings, input=os.pathsep.join(folders), output=os.path.abspath(settings.output))  # noqa: PTH100
 
 
 # --- What lies where --------------------------------------------------------------------------------------------------
@@ -214,8 +217,9 @@ def match_audio(
     The same names may stand in several folders, such as train/1.wav and test/1.wav. Of the folders that have at least
     half as many of the ids as the fullest, one that is called test goes first, then one not called train, then the one
     with most of the ids, then that with fewest other files. An id without a file gets that of its bare name, where
-    there is but one (in small letters, if need be). Of training clips the folder with most of the ids goes first, and
-    nothing is guessed: a wrong file there is a wrong label.
+    there is but one (in small letters, if need be). Names match in Unicode's composed form where no file is spelled
+    like the id. Of training clips the folder with most of the ids goes first, and nothing is guessed: a wrong file
+    there is a wrong label.
 
     Args:
         ids: as the sample has them.
@@ -227,20 +231,29 @@ def match_audio(
     by_name: dict[str, list[Path]] = {}
     n_files: Counter[str] = Counter()
     for path in audio:
-        if within in path.as_posix():
-            by_name.setdefault(stem_of(path.name), []).append(path)
+        if composed(within) in composed(path.as_posix()):
+            by_name.setdefault(composed(stem_of(path.name)), []).append(path)
             n_files[path.parent.as_posix()] += 1
     choices: list[dict[str, Path]] = []  # of each id: top folder -> file
     for clip_id in ids:
-        tail = stem_of(clip_id.strip().replace("\\", "/").removeprefix("./")).strip("/")
+        spelled = clip_id.strip().replace("\\", "/").removeprefix("./").strip("/")
+        spelled_tail = stem_of(spelled)
+        tail = composed(spelled_tail)
+        n_parts = tail.count("/") + 1
         files: dict[str, Path] = {}
+        fits: dict[str, tuple[bool, bool]] = {}
         for path in by_name.get(PurePosixPath(tail).name, ()):
             full = stem_of(path.as_posix())
-            if full == tail or full.endswith(f"/{tail}"):
-                top = full[: len(full) - len(tail)]
-                # Of 1.wav and 1.ogg side by side the one is taken that the id names.
-                if top not in files or path.name == PurePosixPath(clip_id).name:
-                    files[top] = path
+            if composed(full) == tail or composed(full).endswith(f"/{tail}"):
+                top = "".join(f"{part}/" for part in full.split("/")[:-n_parts])
+                # Of files next to each other the one is taken whose name is spelled as in the id, composed or not, and
+                # of 1.wav and 1.ogg the one that the id names.
+                fit = (
+                    f"/{full}".endswith(f"/{spelled_tail}"),
+                    composed(path.name) == PurePosixPath(composed(spelled)).name,
+                )
+                if top not in files or fit > fits[top]:
+                    files[top], fits[top] = path, fit
         choices.append(files)
     n_ids = Counter(top for files in choices for top in files)
 
@@ -257,7 +270,7 @@ def match_audio(
         for name, paths in by_name.items():
             small.setdefault(name.lower(), []).extend(paths)
         for place, clip_id in enumerate(ids):
-            name = PurePosixPath(stem_of(clip_id.strip().replace("\\", "/"))).name
+            name = composed(PurePosixPath(stem_of(clip_id.strip().replace("\\", "/"))).name)
             alike = by_name.get(name) or small.get(name.lower(), [])
             if found[place] is None and len(alike) == 1:
                 found[place] = alike[0]
@@ -267,7 +280,7 @@ def match_audio(
 def test_folder(inputs: Inputs, within: str) -> list[Path]:
     """Gives the test audio where no sample says which: that of the folder named, or of folders called test."""
     if within:
-        return [path for path in inputs.audio if within in path.as_posix()]
+        return [path for path in inputs.audio if composed(within) in composed(path.as_posix())]
     return [path for path in inputs.audio if called(path.parent.as_posix(), "test", inputs.tops)]
 
 
@@ -361,6 +374,280 @@ def has_columns(path: Path, *wanted: Sequence[str]) -> bool:
 
 # --- The submission ---------------------------------------------------------------------------------------------------
 
+# --- copied from esc_ensemble/submission_rules.py
+
+BLANKS = ("", "nan", "na", "null", "none")
+# As pandas writes numbers: 0.5, 3.0, 1e-05; neither 007 nor 1e3, +5, 1_000, inf.
+DECIMAL = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE]-[0-9]+)?")
+SEPARATORS = (r"\s*;\s*", r"\s*\|\s*", r"\s*,\s*", r"\s+")
+# An id that is a recording's, with the end in seconds behind it.
+WINDOW = re.compile(r"(.+)[_-]([0-9]+(?:\.[0-9]+)?)")
+# Words that name a column of probabilities, alone or next to others; alone; and next to the name of a class.
+PROBABILITY_WORDS = frozenset(("probability", "probabilities", "prob", "probs", "proba", "score", "scores"))
+TARGET_WORDS = frozenset(("target", "prediction", "predictions", "predicted", "pred"))
+CLASS_WORDS = frozenset(("p", "of", "is", "has"))
+N_SECONDS_NAMED = 3
+
+
+@dataclass(frozen=True)
+class LabelForm:
+    """What the one column next to the ids holds."""
+
+    kind: str
+    """names, numbers or probabilities."""
+    texts: tuple[str, ...]
+    """The text of each class, where labels are names or numbers."""
+    n_labels: int = 1
+    """Labels in a cell, the most probable one first."""
+    separator: str = ""
+    """Between the labels of a cell."""
+    label: int = 0
+    """The class whose probability is written."""
+    unknown: tuple[str, ...] = ()
+    """Labels in the sample that are no classes."""
+    n_distinct: int = 0
+    """Different labels in the sample."""
+    note: str = ""
+    """What the user has to know of a choice that could have been another."""
+
+
+def composed(text: str) -> str:
+    """Return the text in Unicode's composed form (NFC): file names from a Mac are decomposed."""
+    return unicodedata.normalize("NFC", text)
+
+
+def index_names(names: Sequence[str]) -> dict[str, int]:
+    """Return the index of each name, by its own spelling and in composed form."""
+    index: dict[str, int] = {}
+    for number, name in enumerate(names):
+        index.setdefault(composed(name), number)
+    return index | {name: number for number, name in enumerate(names)}
+
+
+def find_name(text: str, index: Mapping[str, int]) -> int | None:
+    """Return the index of a name, also where its accents are encoded in another way."""
+    return index.get(text, index.get(composed(text)))
+
+
+def number_written(text: str) -> int | None:
+    """Return the integer that a text is, if it is written as one: "7" and "-3", but not "007", "1e3" or "+5"."""
+    try:
+        number = int(text)
+    except ValueError:
+        return None
+    return number if str(number) == text else None
+
+
+def cell_number(cell: str) -> int | None:
+    """Return the whole number in a cell, also one that pandas wrote as `3.0`."""
+    whole, _, zeros = cell.partition(".")
+    return None if zeros.strip("0") else number_written(whole)
+
+
+def is_probability(cell: str) -> bool:
+    """Whether a cell holds a number from 0 to 1."""
+    return DECIMAL.fullmatch(cell) is not None and 0.0 <= float(cell) <= 1.0
+
+
+def order_columns(columns: Sequence[str], names: Sequence[str]) -> list[int] | None:
+    """Return the class of each column, or None where the columns are not the classes, each once."""
+    index = index_names(names)
+    found = [find_name(column, index) for column in columns]
+    order = [label for label in found if label is not None]
+    return order if len(order) == len(found) and sorted(order) == list(range(len(names))) else None
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a column's or class's name, in small letters."""
+    return re.findall(r"[^\W_]+", composed(text).casefold())
+
+
+def is_called_probability(column: str) -> bool:
+    """Whether a column's name has a word for probabilities."""
+    return not PROBABILITY_WORDS.isdisjoint(words_of(column))
+
+
+def probability_class(column: str, names: Sequence[str]) -> int | None:
+    """Return the class whose probability a column holds by its name, or None where the name is of something else.
+
+    It is the class named (`siren`, `siren_probability`, `is_siren`), or of two classes the second, where the column is
+    called `probability` or `target`.
+    """
+    label = find_name(column.strip(), index_names(names))
+    if label is not None:
+        return label
+    words = words_of(column)
+    others = [word for word in words if word not in PROBABILITY_WORDS | TARGET_WORDS | CLASS_WORDS]
+    named = [number for number, name in enumerate(names) if others and words_of(name) == others]
+    if len(named) == 1:
+        return named[0]
+    general = is_called_probability(column) or (not others and not TARGET_WORDS.isdisjoint(words))
+    return 1 if general and len(names) == 2 else None
+
+
+def split_labels(cells: Sequence[str], index: Mapping[str, int]) -> tuple[list[list[str]], str]:
+    """Split cells that all hold the same number of labels, two or more, all of them names or all of them numbers.
+
+    Returns:
+        The labels of each cell, and what separates them; one label a cell and "" where cells are not such lists.
+    """
+    if not any(find_name(cell, index) is not None for cell in cells):
+        for pattern in SEPARATORS:
+            lists = [re.split(pattern, cell) for cell in cells]
+            parts = {part for labels in lists for part in labels}
+            same = len({len(labels) for labels in lists}) == 1 and len(lists[0]) > 1
+            if same and (
+                all(find_name(part, index) is not None for part in parts)
+                or all(cell_number(part) is not None for part in parts)
+            ):
+                between = re.search(pattern, cells[0])
+                return lists, between.group() if between else ""
+    return [[cell] for cell in cells], ""
+
+
+def choose_kind(labels: Sequence[str], names: Sequence[str], numbers: Sequence[int], choices: Sequence[str]) -> str:
+    """Return whether labels are class names or class numbers.
+
+    Raises:
+        ValueError: they are fractions, and not names.
+    """
+    index = index_names(names)
+    values = [cell_number(label) for label in labels]
+    fractions = [label for label, value in zip(labels, values, strict=True) if value is None]
+    all_names = all(find_name(label, index) is not None for label in labels)
+    if not labels or (all_names and fractions):
+        return "names"
+    if not fractions:
+        all_numbers = {*values} <= {*numbers}
+        if all_names != all_numbers:
+            return "names" if all_names else "numbers"
+        # Names such as 07 are no numbers, but where the data set has no others, its labels look like this.
+        digits = not numbers and all(re.fullmatch("[0-9]+", name) for name in names)
+        return "names" if digits or all(number_written(name) is not None for name in names) else "numbers"
+    odd = [label for label in fractions if find_name(label, index) is None]
+    if odd and all(DECIMAL.fullmatch(label) for label in labels):
+        *first, last = (f"--labels {choice}" for choice in choices)
+        raise ValueError(
+            f"has one label column with numbers such as {odd[0]}, which are neither class names nor whole class "
+            f"numbers. Choose what is written: {', '.join(first)} or {last}."
+        )
+    return "names"
+
+
+def spell_names(names: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the class names as the sample spells them, which may be decomposed where the model's are composed."""
+    index = index_names(names)
+    found = [(label, number) for label in labels if (number := find_name(label, index)) is not None]
+    if all(names[number] == label for label, number in found):
+        return tuple(names)
+    spelled = list(names)
+    if all(unicodedata.is_normalized("NFC", label) for label, _ in found):
+        spelled = [unicodedata.normalize("NFC", name) for name in names]
+    elif all(unicodedata.is_normalized("NFD", label) for label, _ in found):
+        spelled = [unicodedata.normalize("NFD", name) for name in names]
+    for label, number in found:
+        spelled[number] = label
+    return tuple(spelled) if len({*spelled}) == len(names) else tuple(names)
+
+
+def read_label_column(
+    column: str, cells: Sequence[str], names: Sequence[str], numbers: Sequence[int], wanted: str
+) -> LabelForm:
+    """Read off a sample with one column next to the ids what that column holds.
+
+    Args:
+        column: its name.
+        cells: of all rows; some or all may be empty.
+        names: the C classes.
+        numbers: of the classes in the data set, or none.
+        wanted: "names", "numbers" or "probabilities" where the user decided, else "".
+
+    Raises:
+        ValueError: the column cannot hold what is wanted, or anything; the text is without the sample's path.
+    """
+    index = index_names(names)
+    seen = dict.fromkeys(cell if cell in index else cell.strip() for cell in cells)
+    filled = [cell for cell in seen if cell.lower() not in BLANKS or cell in index]
+    label = probability_class(column, names)
+    in_range = bool(filled) and all(map(is_probability, filled))
+    can_be = label is not None or len(names) == 2
+    if wanted == "probabilities" or (not wanted and in_range and label is not None and len(names) == 2):
+        if not can_be:
+            raise ValueError(
+                "has one label column, which takes names or numbers, not probabilities: its name is not that of a "
+                "class. Leave --labels out."
+            )
+        label = 1 if label is None else label
+        note = f'column "{column}" gets the probability of {names[label]}; --labels numbers writes labels instead'
+        return LabelForm("probabilities", (), label=label, note="" if wanted else note)
+    lists, separator = split_labels(filled, index)
+    labels = list(dict.fromkeys(part for parts in lists for part in parts))
+    choices = ("names", "numbers", "probabilities") if can_be else ("names", "numbers")
+    kind = wanted or choose_kind(labels, names, numbers, choices)
+    n_labels = min(len(lists[0]), len(names)) if lists else 1
+    if kind == "numbers":
+        own = numbers or range(len(names))
+        texts = tuple(str(number) for number in own)
+        values = {value for part in labels if (value := cell_number(part)) is not None}
+        unknown = tuple(str(value) for value in sorted(values - {*own}))
+    else:
+        texts = spell_names(names, labels)
+        unknown = tuple(
+            sorted(
+                part for part in labels if find_name(part, index) is None and not (wanted and DECIMAL.fullmatch(part))
+            )
+        )
+    note = ""
+    if in_range and not wanted and can_be:
+        instead = names[1 if label is None else label]
+        note = (
+            f'column "{column}" gets class {kind}; --labels probabilities writes the probability of {instead} instead'
+        )
+    elif in_range and not wanted and is_called_probability(column):
+        note = f'column "{column}" gets class {kind}: of a model with {len(names)} classes it names no class'
+    return LabelForm(kind, texts, n_labels, separator, unknown=unknown, n_distinct=len(labels), note=note)
+
+
+def describe_windows(ids: Sequence[str], has_audio: Callable[[Sequence[str]], Sequence[bool]]) -> str:
+    """Return what ids are that are windows of recordings, such as `soundscape_8358_5`, for most of them.
+
+    Args:
+        ids: of all rows, without the suffix of an audio file.
+        has_audio: whether there is audio for each id.
+
+    Returns:
+        A clause; "" where ids are something else.
+    """
+    distinct = list(dict.fromkeys(ids))
+    recordings: dict[str, str] = {}
+    ends: dict[str, str] = {}
+    for clip_id, has in zip(distinct, has_audio(distinct), strict=True):
+        window = None if has else WINDOW.fullmatch(clip_id)
+        if window:
+            recordings[clip_id], ends[clip_id] = window[1], window[2]
+    known: dict[str, list[str]] = {}
+    for _ in range(2):  # an id may hold the start of its window too
+        names = [*recordings]
+        for clip_id, has in zip(names, has_audio([recordings[name] for name in names]), strict=True):
+            recording = recordings.pop(clip_id)
+            window = WINDOW.fullmatch(recording)
+            if has:
+                known.setdefault(recording, []).append(ends[clip_id])
+            elif window:
+                recordings[clip_id] = window[1]
+    if 2 * sum(map(len, known.values())) <= len(distinct):
+        return ""
+    recording, seconds = next(iter(known.items()))
+    first = sorted({*seconds}, key=float)
+    listed = ", ".join(first[:N_SECONDS_NAMED]) + (" ..." if len(first) > N_SECONDS_NAMED else "")
+    return (
+        f"rows that are windows of recordings are not supported yet (recording {recording} has audio, its rows stand "
+        f"for windows ending at {listed} s)"
+    )
+
+
+# --- end of the copy
+
 
 @dataclass
 class Submission:
@@ -374,22 +661,24 @@ class Submission:
     """The audio of each row."""
     sample: Path | None = None
     labels: str = ""
-    """names or numbers; empty reads it off the sample."""
+    """names, numbers or probabilities; empty reads it off the sample."""
     predicted: set[int] = field(default_factory=set)
     """Rows that hold a prediction."""
     doubts: list[str] = field(default_factory=list)
     """Why all of it may be wrong, though it is valid."""
+    notes: list[str] = field(default_factory=list)
+    """What was logged of the choices made."""
 
     def __post_init__(self) -> None:
         """Fills what the sample leaves empty: columns of probabilities alike, labels with the commonest."""
-        cells = [row[1] for row in self.rows if row[1].strip()]
-        self.label_cells = cells
+        self.label_cells = [row[1] for row in self.rows] if self.sample else []
         n_columns = len(self.header) - 1
-        filler = f"{1.0 / n_columns:.9g}" if n_columns > 1 else Counter(cells or ["0"]).most_common(1)[0][0]
+        texts = [row[1] for row in self.rows if row[1].strip().lower() not in ("", "nan")]
+        filled = [text for text in texts if text.strip().lower() not in BLANKS] or texts  # a class may be called none
+        filler = f"{1.0 / n_columns:.9g}" if n_columns > 1 else Counter(filled or ["0"]).most_common(1)[0][0]
         for row in self.rows:
             for column in range(1, n_columns + 1):
-                cell = row[column].strip().lower()
-                row[column] = filler if not cell or cell in ("nan", "na", "null", "none") else row[column]
+                row[column] = filler if row[column].strip().lower() in BLANKS else row[column]
 
     def write(self) -> None:
         """Writes the file atomically: whoever looks finds the old one or the new one, whole."""
@@ -421,20 +710,36 @@ class Submission:
         if not found:
             return
         to_cells = self.plan(names, numbers)
+        if self.sample is None and self.labels == "probabilities":
+            self.header = [self.header[0], *names]
         for row, probabilities in found.items():
             self.rows[row] = [self.rows[row][0], *to_cells(probabilities)]
         self.predicted |= set(found)
         if self.sample is None:  # what stands in other rows is no class yet
             for row in set(range(len(self.rows))) - self.predicted:
-                self.rows[row] = [self.rows[row][0], *to_cells(np.ones(len(names)))]
+                self.rows[row] = [self.rows[row][0], *to_cells(np.full(len(names), 1.0 / len(names)))]
         self.write()
         say(f"Wrote {self.path}: {len(self.predicted)} of {len(self.rows)} rows predicted")
 
     def known(self, names: Sequence[str], numbers: Sequence[int]) -> float:
         """Gives the part of the sample's labels, or of its columns, that are classes of a model, 0 to 1."""
-        wanted = set(self.header[1:]) if len(self.header) > 2 else set(self.label_cells if self.sample else ())
-        by_number = {str(number) for number in (numbers or range(len(names)))}
-        return max(len(wanted & each) for each in (set(names), by_number)) / len(wanted) if wanted else 1.0
+        by_number = [str(number) for number in (numbers or range(len(names)))]
+        if len(self.header) > 2:
+            wanted = self.header[1:]
+        elif self.sample is None:
+            wanted = []
+        else:
+            try:
+                form = read_label_column(self.header[1], self.label_cells, names, numbers, self.labels)
+            except ValueError:
+                return 0.0
+            if form.kind != "probabilities" and not self.labels and is_called_probability(self.header[1]):
+                return 0.0
+            return 1.0 - len(form.unknown) / max(1, form.n_distinct)
+        counts = [
+            sum(find_name(each, index_names(known)) is not None for each in wanted) for known in (names, by_number)
+        ]
+        return max(counts) / len(wanted) if wanted else 1.0
 
     def plan(self, names: Sequence[str], numbers: Sequence[int]) -> Callable[[np.ndarray], list[str]]:
         """Gives what makes a row's cells of its probabilities, by the rules of `esc_ensemble.submission`.
@@ -443,58 +748,46 @@ class Submission:
             KernelError: the sample asks for something that these classes cannot give.
         """
         by_number = [str(number) for number in (numbers or range(len(names)))]
-        if len(self.header) > 2:
+        if self.sample is None:
+            kind = self.labels or "names"
+            if kind == "probabilities":
+                return lambda p: [f"{value:.9g}" for value in p.tolist()]
+            form = LabelForm(kind, tuple(names) if kind == "names" else tuple(by_number))
+        elif len(self.header) > 2:
             for known in (list(names), by_number):
-                if sorted(self.header[1:]) == sorted(known):
-                    order = [known.index(column) for column in self.header[1:]]
+                order = order_columns(self.header[1:], known)
+                if order is not None:
                     return lambda p: [f"{value:.9g}" for value in p[order].tolist()]
             odd = sorted(set(self.header[1:]) ^ set(names))
             raise KernelError(
                 f"the columns of {self.sample} are no probabilities of the model's classes; not in both: "
                 f"{', '.join(odd[:N_NAMED])}"
             )
-        wanted = self.labels or self._read_off(names)
-        if wanted == "numbers" and not numbers:
+        else:
+            try:
+                form = read_label_column(self.header[1], self.label_cells, names, numbers, self.labels)
+            except ValueError as error:
+                raise KernelError(f"{self.sample} {error}") from error
+        if form.kind == "numbers" and not numbers:
             self._doubt(f"the data set's class numbers are not known; 0 to {len(names) - 1} stand for them in order")
-        asked = set(self.label_cells) if self.sample else set()
-        unknown = sorted(asked - set(by_number if wanted == "numbers" else names))
-        if unknown:
-            self._doubt(f"{self.sample} holds labels that the model lacks: {', '.join(unknown[:N_NAMED])}")
-        texts = by_number if wanted == "numbers" else list(names)
-        return lambda p: [texts[int(p.argmax())]]
+        if form.unknown:
+            self._doubt(f"{self.sample} holds labels that the model lacks: {', '.join(form.unknown[:N_NAMED])}")
+        if form.note and form.note not in self.notes:
+            self.notes.append(form.note)
+            say(f"Note: {form.note}")
+        if form.kind == "probabilities":
+            return lambda p: [f"{float(p[form.label]):.9g}"]
+
+        def to_cells(p: np.ndarray) -> list[str]:
+            best = np.argsort(-p, kind="stable")[: form.n_labels]
+            return [form.separator.join(form.texts[label] for label in best.tolist())]
+
+        return to_cells
 
     def _doubt(self, text: str) -> None:
         if text not in self.doubts:
             self.doubts.append(text)
             say(f"Note: {text}")
-
-    def _read_off(self, names: Sequence[str]) -> str:
-        cells = self.label_cells if self.sample else []
-        fractions = [cell for cell in cells if whole_number(cell) is None]
-        if not fractions:
-            return "names" if not cells or all(whole_number(name) is not None for name in names) else "numbers"
-        if all(map(is_number, cells)) and not set(fractions) <= set(names):
-            raise KernelError(
-                f"{self.sample} holds numbers such as {fractions[0]}, neither names nor class numbers. Set LABELS."
-            )
-        return "names"
-
-
-def whole_number(text: str) -> int | None:
-    """Reads a whole number, also as `3.0`."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return int(value) if math.isfinite(value) and value == int(value) else None
-
-
-def is_number(text: str) -> bool:
-    """Whether a cell is a finite number."""
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 def read_sample(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -512,9 +805,6 @@ def read_sample(path: Path) -> tuple[list[str], list[list[str]]]:
         raise KernelError(f"{path} must hold a header of at least two columns, and rows")
     if any(len(row) != len(rows[0]) for row in rows):
         raise KernelError(f"{path} has rows with more or fewer columns than its header")
-    twice = [clip_id for clip_id, n in Counter(row[0] for row in rows[1:]).items() if n > 1]
-    if twice:
-        raise KernelError(f"{path} has ids that stand in several rows: {', '.join(twice[:N_NAMED])}")
     return rows[0], rows[1:]
 
 
@@ -527,7 +817,7 @@ def open_submission(inputs: Inputs, settings: Settings) -> Submission:
     path = Path(settings.output) / "submission.csv"
     usable, passed_over = [], []
     for sample in inputs.tables:
-        if not is_sample(sample) or settings.sample not in sample.as_posix():
+        if not is_sample(sample) or composed(settings.sample) not in composed(sample.as_posix()):
             continue
         try:
             header, rows = read_sample(sample)
@@ -545,6 +835,13 @@ def open_submission(inputs: Inputs, settings: Settings) -> Submission:
         absent = [row[0] for row, clip in zip(best.rows, best.clips, strict=True) if clip is None]
         if absent:
             say(f"No audio for {len(absent)} of {len(best.rows)} ids: {', '.join(absent[:N_NAMED])}")
+
+            def has_audio(names: Sequence[str]) -> list[bool]:
+                return [clip is not None for clip in match_audio(names, inputs.audio, settings.test_audio, inputs.tops)]
+
+            windows = describe_windows([stem_of(row[0]) for row in best.rows], has_audio)
+            if windows:
+                best.doubts.append(f"{best.sample} cannot be filled: {windows}; its rows are submitted as they are")
     else:
         files = test_folder(inputs, settings.test_audio)
         if not files:
@@ -1059,6 +1356,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = read_settings([] if in_notebook else sys.argv[1:] if arguments is None else arguments)
     tell_machine()
     folders = [Path(folder) for folder in settings.input.split(os.pathsep) if folder]
+    absent = [f"input folder {folder} does not exist" for folder in folders if not folder.is_dir()]
+    for problem in absent:
+        say(f"WARNING: {problem}")
     inputs = find_inputs(folders, Path(settings.output) / "esc_ensemble")
     say(
         f"In {settings.input}: {len(inputs.audio)} audio files, {len(inputs.tables)} tables, "
@@ -1067,8 +1367,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         submission = open_submission(inputs, settings)
     except (KernelError, OSError) as error:
-        say(f"Nothing was written: {error}")
+        say(f"Nothing was written: {'; '.join([*absent, str(error)])}")
         return 2
+    submission.doubts += absent
     scratch = Path(tempfile.mkdtemp(prefix="esc_ensemble-"))
     try:
         if not in_notebook and threading.current_thread() is threading.main_thread():

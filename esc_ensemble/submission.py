@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
-from esc_ensemble.data.tables import whole_number
 from esc_ensemble.errors import DataError, list_problems
 from esc_ensemble.files import atomic_path
 from esc_ensemble.progress import say
+from esc_ensemble.submission_rules import (
+    LabelForm,
+    composed,
+    describe_windows,
+    number_written,
+    order_columns,
+    read_label_column,
+)
 
 LabelKind = Literal["names", "numbers", "probabilities"]
 
@@ -51,6 +57,8 @@ class _Plan:
     labels: LabelKind
     columns: list[int]
     """The class of each column after the id, where labels are probabilities."""
+    form: LabelForm
+    """How labels are written."""
     notes: list[str]
     """What is to be said of it."""
     sample: list[list[str]]
@@ -66,11 +74,14 @@ def write_submission(
 ) -> LabelKind:
     """Writes predictions as a submission, atomically.
 
-    With a sample, its header, its rows and their order are kept. Two columns are an id and a class: its number where
-    the sample's cells are all whole numbers (and the classes' names are not), else its name. 1 + C columns are an id
-    and a probability for each class, named by class names or class numbers in any order. Ids match with or without an
-    audio suffix and the folders above, where that leaves one prediction for each. Without a sample the columns are
-    clip_id and label, or clip_id and a column for each class, in the order given.
+    With a sample, its header, its rows (also those of one id) and their order are the submission's. Two columns are an
+    id and a class: its number where the sample's cells are all whole numbers (and the classes' names are not), else its
+    name. Where each cell of the sample lists k classes, the k most probable ones are written with the same separator;
+    for two classes, a column of numbers from 0 to 1 called `probability`, `target` or by a class gets a probability.
+    1 + C columns are an id and a probability for each class, named by class names or class numbers in any order.
+    Ids match with or without an audio suffix and the folders above, where that leaves one prediction for each; ids and
+    names match in Unicode's composed form where their own spellings differ. Without a sample the columns are clip_id
+    and label, or clip_id and a column for each class, in the order given.
 
     Args:
         path: where to.
@@ -93,8 +104,9 @@ def write_submission(
     if plan.labels == "probabilities":
         cells = [[f"{value:.9g}" for value in row] for row in probabilities[:, plan.columns].tolist()]
     else:
-        texts = form.class_names if plan.labels == "names" else [str(number) for number in _numbers(form)]
-        cells = [[texts[label]] for label in probabilities.argmax(axis=1)]
+        how = plan.form
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, : how.n_labels]  # (N, C) -> (N, n_labels)
+        cells = [[how.separator.join(how.texts[label] for label in row)] for row in best.tolist()]
     body, kept = [], []
     for place, (clip_id, row) in enumerate(zip(plan.ids, plan.rows, strict=True)):
         if row < len(ids):
@@ -145,31 +157,36 @@ def _plan(ids: list[str], form: Form) -> _Plan:
         labels, columns = form.labels or "names", list(range(n_classes))
         header = [ID_COLUMN, *(form.class_names if labels == "probabilities" else [LABEL_COLUMN])]
         wanted, rows = ids, list(range(len(ids)))
+        texts = form.class_names if labels == "names" else tuple(map(str, _numbers(form)))
+        label_form = LabelForm(labels, texts)
         by_number = labels == "numbers"
     else:
         header, body = _read_sample(form.sample)
         wanted = [row[0] for row in body]
         rows = _match(wanted, ids, form.sample)
         if len(header) == 2:
-            cells = [row[1] for row in body if row[1].strip()]
-            labels, columns = _label_kind(cells, form), []
+            label_form = _label_form(header[1], [row[1] for row in body], form)
+            labels, columns = cast("LabelKind", label_form.kind), [label_form.label]
             by_number = labels == "numbers"
-            unknown = sorted(
-                {number for cell in cells if (number := whole_number(cell)) is not None} - {*_numbers(form)}
-            )
-            if by_number and unknown:
+            if label_form.unknown:
+                found = _named(label_form.unknown)
                 notes.append(
-                    f"{form.sample} holds {_named(unknown)}; the classes' numbers are {_named(_numbers(form))}."
+                    f"{form.sample} holds {found}; the classes' numbers are {_named(_numbers(form))}."
+                    if by_number
+                    else f"{form.sample} holds labels that the model lacks: {found}"
                 )
+            if label_form.note:
+                notes.append(label_form.note)
         else:
-            labels, (columns, by_number) = "probabilities", _columns(header, form)
+            columns, by_number = _columns(header, form)
+            labels, label_form = "probabilities", LabelForm("probabilities", ())
     if by_number and not form.class_numbers:
         first, last = form.class_names[0], form.class_names[-1]
         notes.append(
             f"the data set's own class numbers are not known; 0 to {n_classes - 1} stand for the classes in their "
             f"order, {first} to {last}. (They are taken from class_numbers in a run's manifest.json.)"
         )
-    return _Plan(header, wanted, rows, labels, columns, notes, body)
+    return _Plan(header, wanted, rows, labels, columns, label_form, notes, body)
 
 
 def _numbers(form: Form) -> tuple[int, ...]:
@@ -193,72 +210,74 @@ def _read_sample(sample: Path) -> tuple[list[str], list[list[str]]]:
         for number, row in enumerate(body, start=2)
         if len(row) != len(header)
     ]
-    ids = [row[0] for row in body]
-    problems += [f"id {clip_id} stands in {n} rows" for clip_id, n in Counter(ids).items() if n > 1]
     if problems:
         raise DataError(list_problems(f"Sample submission {sample} cannot be used:", problems))
     return header, body
 
 
-def _label_kind(cells: Sequence[str], form: Form) -> LabelKind:
-    """Whether the one label column of a sample, some of whose cells may be empty, wants names or numbers."""
-    if form.labels == "probabilities":
-        raise DataError(
-            f"Sample submission {form.sample} has one label column, which takes names or numbers, not probabilities. "
-            "Leave --labels out."
-        )
-    if form.labels is not None:
-        return form.labels
-    fractions = [cell for cell in cells if whole_number(cell) is None]
-    if not fractions:
-        named = not cells or all(whole_number(name) is not None for name in form.class_names)
-        return "names" if named else "numbers"
-    if all(map(_is_number, cells)) and not set(fractions) <= set(form.class_names):
-        raise DataError(
-            f"Sample submission {form.sample} has one label column with numbers such as {fractions[0]}, which are "
-            "neither class names nor whole class numbers. Say what is wanted: --labels names or --labels numbers."
-        )
-    return "names"
-
-
-def _is_number(cell: str) -> bool:
+def _label_form(column: str, cells: Sequence[str], form: Form) -> LabelForm:
+    """Return what the one column next to the ids holds."""
     try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
+        return read_label_column(column, cells, form.class_names, form.class_numbers, form.labels or "")
+    except ValueError as error:
+        raise DataError(f"Sample submission {form.sample} {error}") from error
+
+
+class _Ids:
+    """The ids of the predictions, to be found by others, all in one spelling."""
+
+    def __init__(self, ids: Sequence[str], spell: Callable[[str], str]) -> None:
+        self.spell = spell
+        self.exact: dict[str, list[int]] = {}
+        self.by_stem: dict[str, list[int]] = {}
+        self.by_tail: dict[str, list[int]] = {}
+        for row, clip_id in enumerate(map(spell, ids)):
+            self.exact.setdefault(clip_id, []).append(row)
+            self.by_stem.setdefault(_stem(clip_id), []).append(row)
+            for tail in _tails(_stem(clip_id)):
+                self.by_tail.setdefault(tail, []).append(row)
+
+    def find(self, clip_id: str) -> list[int]:
+        """Return the rows of the predictions that an id may be of."""
+        clip_id = self.spell(clip_id)
+        stem = _stem(clip_id)
+        # One of the two may have been named from a folder further up: test/1.wav and 1.wav.
+        near = self.exact.get(clip_id) or self.by_stem.get(stem) or self.by_tail.get(stem)
+        return near or next(filter(None, (self.by_stem.get(tail) for tail in _tails(stem))), [])
 
 
 def _match(wanted: list[str], ids: list[str], sample: Path) -> list[int]:
-    """Gives the row of the prediction for each wanted id."""
-    exact = {clip_id: row for row, clip_id in enumerate(ids)}
-    by_stem: dict[str, list[int]] = {}
-    by_tail: dict[str, list[int]] = {}
-    for row, clip_id in enumerate(ids):
-        by_stem.setdefault(_stem(clip_id), []).append(row)
-        for tail in _tails(_stem(clip_id)):
-            by_tail.setdefault(tail, []).append(row)
+    """Return the row of the prediction for each wanted id, which may be wanted several times."""
+    spellings = [_Ids(ids, str), _Ids(ids, composed)]
+
+    def find(clip_id: str) -> list[int]:
+        return next(filter(None, (each.find(clip_id) for each in spellings)), [])
+
     rows: list[int] = []
-    problems = []
+    problems: dict[str, str] = {}
     wanted_by: dict[int, str] = {}
     for clip_id in wanted:
-        stem = _stem(clip_id)
-        near = [exact[clip_id]] if clip_id in exact else by_stem.get(stem, [])
-        # One of the two may have been named from a folder further up: test/1.wav and 1.wav.
-        near = near or by_tail.get(stem, []) or next(filter(None, (by_stem.get(tail) for tail in _tails(stem))), [])
+        near = find(clip_id)
         if len(near) == 1:
             rows.append(near[0])
             other = wanted_by.setdefault(near[0], clip_id)
-            if other != clip_id:
-                problems.append(f"{other} and {clip_id} would both be {ids[near[0]]}")
+            if composed(other) != composed(clip_id):
+                problems[clip_id] = f"{other} and {clip_id} would both be {ids[near[0]]}"
         elif near:
-            problems.append(f"{clip_id} could be {' or '.join(ids[row] for row in near)}")
+            problems[clip_id] = f"{clip_id} could be {' or '.join(ids[row] for row in near)}"
         else:
-            problems.append(f"{clip_id} was not predicted")
+            problems[clip_id] = f"{clip_id} was not predicted"
     if problems:
+        windows = describe_windows([_stem(clip_id) for clip_id in wanted], lambda names: [*map(bool, map(find, names))])
+        if windows:
+            raise DataError(
+                f"Sample submission {sample} cannot be filled: {windows}. `esc-ens infer --timeline` writes the "
+                "windows of recordings to a CSV of its own."
+            )
         raise DataError(
             list_problems(
-                f"{len(problems)} of {len(wanted)} ids in {sample} have no prediction:",
-                problems,
+                f"{len(problems)} of {len({*wanted})} ids in {sample} have no prediction:",
+                list(problems.values()),
                 f"The predictions have ids such as {', '.join(ids[:3])}." if ids else "There are no predictions.",
             )
         )
@@ -274,9 +293,10 @@ def _columns(header: list[str], form: Form) -> tuple[list[int], bool]:
         )
     names, numbers = list(form.class_names), [str(number) for number in _numbers(form)]
     for known in (names, numbers):
-        if sorted(header[1:]) == sorted(known):
-            return [known.index(column) for column in header[1:]], known is numbers
-    by_number = all(whole_number(column) is not None for column in header[1:])
+        order = order_columns(header[1:], known)
+        if order is not None:
+            return order, known is numbers
+    by_number = all(number_written(column) is not None for column in header[1:])
     odd = sorted(set(header[1:]) ^ set(numbers if by_number else names))
     raise DataError(
         list_problems(

@@ -28,6 +28,7 @@ LEVELS = [
     {"models", "memory"},
     {"predict"},
     {"training", "baseline"},
+    {"submission_rules"},
     {"submission"},
     {"blend"},
     {"infer", "cost"},
@@ -62,7 +63,7 @@ NO_TORCH = {
         "fold_scores",
         "baseline",
     ),
-    *("submission", "blend", "infer", "serve", "cli", "__main__"),
+    *("submission_rules", "submission", "blend", "infer", "serve", "cli", "__main__"),
 }
 HEAVY = {"torch", "torchaudio", "transformers", "accelerate", "safetensors"}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from esc_ensemble.errors import DataError
 from esc_ensemble.submission import Form, check_submission, write_submission
+from esc_ensemble.submission_rules import cell_number, number_written
 
 IDS = ["b.wav", "a.wav", "c.wav"]
 NAMES = ["dog", "rain, heavy", "cat"]
@@ -92,7 +94,6 @@ def test_missing_predictions_are_listed(tmp_path):
         ("id,label\n", "header of at least two columns"),
         ("id\na.wav\n", "header of at least two columns"),
         ("id,label\na.wav\n", "row 2 has 1 columns, the header has 2"),
-        ("id,label\na.wav,x\na.wav,x\n", "id a.wav stands in 2 rows"),
         ("id,dog,cat,cow\na.wav,0,0,0\n", "(?s)one column for each of the 3 classes.*cow.*rain, heavy"),
         ("id,dog,cat,cat\na.wav,0,0,0\n", "rain, heavy"),
     ],
@@ -117,6 +118,13 @@ def test_wrong_predictions_are_refused(tmp_path):
         _write(tmp_path, None, ids=["a.wav", "a.wav", "c.wav"])
     with pytest.raises(DataError, match="for 3 clips and 3 classes"):
         _write(tmp_path, None, probabilities=PROBABILITIES[:, :2])
+
+
+def test_an_id_in_several_rows_gets_its_prediction_in_each(tmp_path):
+    table = _write(tmp_path, "id,label\na.wav,dog\nc.wav,dog\na.wav,dog\na.wav,dog\n", ids=["b", "a.wav", "c"])
+    assert table.label.tolist() == ["dog", "cat", "dog", "dog"]
+    table = _write(tmp_path, 'id,cat,dog,"rain, heavy"\na.wav,0,0,0\na.wav,0,0,0\n')
+    np.testing.assert_allclose(table[NAMES].to_numpy(), PROBABILITIES[[1, 1]], rtol=1e-6)
 
 
 # --- class numbers: those of the data set, with gaps
@@ -245,3 +253,214 @@ def test_whatever_the_order_each_id_gets_its_own_row(tmp_path, data):
     assert table.id.tolist() == wanted
     for clip_id, row in zip(wanted, table[["41", "0", "7"]].to_numpy(), strict=True):
         np.testing.assert_allclose(row, probabilities[ids.index(clip_id)], rtol=1e-6)
+
+
+# --- Unicode: composed (NFC) and decomposed (NFD)
+
+SPELLED = ["gr\u00f6\u00dfe", "caf\u00e9", "\u3054\u306f\u3093", "\ud55c\uae00"]
+
+
+@pytest.mark.parametrize(("of_sample", "of_files"), [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize(("wanted", "had"), [("{}.wav", "{}.wav"), ("{}", "test/{}.wav"), ("test/{}.ogg", "{}.wav")])
+def test_ids_match_in_another_unicode_form(tmp_path, of_sample, of_files, wanted, had):
+    ids = [had.format(normalize(of_files, name)) for name in SPELLED]
+    asked = [wanted.format(normalize(of_sample, name)) for name in SPELLED]
+    body = "".join(f"{clip_id},dog\n" for clip_id in asked)
+    table = _write(tmp_path, f"id,label\n{body}", ids=ids, probabilities=np.eye(3)[[0, 1, 2, 1]])
+    assert table.id.tolist() == asked
+    assert table.label.tolist() == ["dog", "rain, heavy", "cat", "rain, heavy"]
+
+
+def test_an_id_of_the_same_spelling_comes_first(tmp_path):
+    ids = [normalize(form, "caf\u00e9.wav") for form in ("NFD", "NFC")]
+    body = "".join(f"{clip_id},dog\n" for clip_id in (ids[1], ids[0]))
+    table = _write(tmp_path, f"id,label\n{body}", ids=ids, probabilities=np.eye(3)[:2])
+    assert table.label.tolist() == ["rain, heavy", "dog"]
+
+
+@pytest.mark.parametrize(("of_sample", "of_model"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_class_names_are_written_as_the_sample_spells_them(tmp_path, capsys, of_sample, of_model):
+    names = tuple(normalize(of_model, name) for name in SPELLED[:3])
+    wanted = [normalize(of_sample, name) for name in SPELLED[:3]]
+    table = _write(tmp_path, f"id,label\na.wav,{wanted[1]}\nb.wav,{wanted[1]}\n", class_names=names)
+    assert table.label.tolist() == [wanted[0], wanted[1]]
+    table = _write(tmp_path, f"id,{','.join(wanted[::-1])}\na.wav,0,0,0\n", class_names=names)
+    assert list(table.columns) == ["id", *wanted[::-1]]
+    np.testing.assert_allclose(table.to_numpy()[0, 1:].astype(float), PROBABILITIES[1, ::-1], rtol=1e-6)
+    assert capsys.readouterr().err == ""
+
+
+# --- several labels in a cell
+
+
+@pytest.mark.parametrize(
+    ("cell", "names", "written"),
+    [
+        ("cat dog", ("dog", "rain", "cat"), "rain cat"),
+        ("cat dog rain", ("dog", "rain", "cat"), "rain cat dog"),
+        ("cat,dog", ("dog", "rain", "cat"), "rain,cat"),
+        ("cat, dog", ("dog", "rain, heavy", "cat"), "rain, heavy, cat"),
+        ("cat; air horn", ("dog", "air horn", "cat"), "air horn; cat"),
+        ("cat dog", ("dog", "cat dog", "cat"), "cat dog"),
+        ("41 7", tuple(NAMES), "0 7"),
+        ("7.0;7;0", tuple(NAMES), "0;7;41"),
+    ],
+)
+def test_cells_of_several_labels_get_the_most_probable_ones(tmp_path, capsys, cell, names, written):
+    sample = f'id,label\na.wav,"{cell}"\nb.wav,\nc.wav,"{cell}"\n'
+    table = _write(tmp_path, sample, class_names=names, class_numbers=NUMBERS)
+    assert table.label.tolist()[1] == written
+    assert capsys.readouterr().err == ""
+
+
+def test_equally_probable_labels_are_in_the_order_of_the_classes(tmp_path):
+    table = _write(tmp_path, "id,label\nc.wav,a b\n", class_names=("a", "b", "c"))
+    assert table.label.tolist() == ["c a"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (("silence", "dog"), "silence"),
+        (("dog cat", "dog"), "dog cat"),
+        (("dog cow", "dog cow"), "dog cow"),
+        (("0.5 0.5", ""), "0.5 0.5"),
+        (("none", "silence"), "silence"),
+        (("Dog", "NaN"), "Dog"),
+    ],
+)
+def test_labels_that_are_no_classes_are_named(tmp_path, capsys, cells, said):
+    table = _write(tmp_path, f"id,label\na.wav,{cells[0]}\nb.wav,{cells[1]}\n")
+    assert table.label.tolist() == ["dog", "rain, heavy"]
+    assert f"sample_submission.csv holds labels that the model lacks: {said}\n" in capsys.readouterr().err
+
+
+# --- rows that are windows
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["rec_1_5", "rec_1_10", "rec_1_15", "rec_1_20", "rec_2_5"],
+        ["rec_1-5.0", "rec_1-10.0", "rec_1-15.0", "rec_1-20.0"],
+        ["rec_1_0_5", "rec_1_5_10", "rec_1_10_15", "rec_1_15_20"],
+        ["rec_1.wav_5", "rec_1.wav_10", "rec_1.wav_15", "rec_1.wav_20"],
+        ["sub/rec_1_5", "sub/rec_1_10", "sub/rec_1_15", "sub/rec_1_20", "other"],
+    ],
+)
+def test_rows_that_are_windows_of_recordings_are_refused_as_such(tmp_path, ids):
+    body = "".join(f"{clip_id},dog\n" for clip_id in ids)
+    with pytest.raises(DataError) as caught:
+        _write(tmp_path, f"row_id,label\n{body}", ids=["sub/rec_1.wav", "sub/rec_2.wav", "c.wav"])
+    text = str(caught.value)
+    assert "windows of recordings are not supported yet" in text and "was not predicted" not in text
+    assert "rec_1" in text and ("ending at 5, 10, 15 ... s" in text or "ending at 5.0, 10.0, 15.0 ... s" in text)
+
+
+def test_ids_with_numbers_at_the_end_are_no_windows(tmp_path):
+    with pytest.raises(DataError, match=r"a_5 was not predicted"):
+        _write(tmp_path, "id,label\na_5,dog\nb,dog\nc,dog\n")
+    assert len(_write(tmp_path, "id,label\na_5,dog\na,dog\n", ids=["a", "a_5", "c"])) == 2
+
+
+# --- numbers and names
+
+
+@pytest.mark.parametrize(
+    "text", ["007", "1e3", "1_000", "+5", " 3", "3 ", "\u0663", "inf", "nan", "-0", "3.0", "", "0x1"]
+)
+def test_what_is_not_written_as_a_number_is_none(text):
+    assert number_written(text) is None
+
+
+@pytest.mark.parametrize(("text", "number"), [("0", 0), ("-3", -3), ("41", 41), ("10000000000000000000", 10**19)])
+def test_numbers_are_those_written_as_such(text, number):
+    assert number_written(text) == cell_number(text) == cell_number(f"{text}.0") == number
+
+
+@pytest.mark.parametrize("names", [("007", "1e3", "1_000"), ("+5", "\u0663", "inf"), ("0.5", "1e3", "nan")])
+def test_names_that_only_look_like_numbers_are_names(tmp_path, names, capsys):
+    _write(tmp_path, f"id,label\na.wav,{names[1]}\nb.wav,{names[0]}\n", class_names=names, class_numbers=NUMBERS)
+    assert (tmp_path / "submission.csv").read_text() == f"id,label\na.wav,{names[0]}\nb.wav,{names[1]}\n"
+    assert capsys.readouterr().err == ""
+    _write(tmp_path, "id,label\na.wav,0\nb.wav,7\n", class_names=names, class_numbers=NUMBERS)
+    assert (tmp_path / "submission.csv").read_text() == "id,label\na.wav,41\nb.wav,0\n"
+
+
+@pytest.mark.parametrize("cells", [("0.0", "7.0"), ("0", "41.0"), ("41.", "nan")])
+def test_whole_numbers_as_pandas_writes_them_are_class_numbers(tmp_path, capsys, cells):
+    table = _write(tmp_path, f"id,label\na.wav,{cells[0]}\nb.wav,{cells[1]}\n", class_numbers=NUMBERS)
+    assert table.label.tolist() == [41, 0]
+    assert capsys.readouterr().err == ""
+
+
+# --- one column of probabilities
+
+TWO = np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("column", "names", "label"),
+    [
+        *(
+            (column, ("noise", "siren"), 1)
+            for column in ("probability", "Prob", "score", "target", "pred", "prediction")
+        ),
+        ("siren", ("noise", "siren"), 1),
+        ("noise", ("noise", "siren"), 0),
+        ("siren_probability", ("siren", "zebra"), 0),
+        ("is_siren", ("siren", "zebra"), 0),
+        ("P(fire siren)", ("fire_siren", "zebra"), 0),
+        ("target", ("target", "zebra"), 0),
+        (normalize("NFD", "caf\u00e9"), ("caf\u00e9", "zebra"), 0),
+    ],
+)
+def test_one_column_of_probabilities_gets_that_of_the_class(tmp_path, capsys, column, names, label):
+    for cell in ("0", "0.5", "1e-05"):
+        sample = f"clip,{column}\na.wav,{cell}\nb.wav,{cell}\nc.wav,\n"
+        table = _write(tmp_path, sample, probabilities=TWO, class_names=names)
+        np.testing.assert_allclose(table[column].to_numpy(), TWO[[1, 0, 2], label])
+        assert f"gets the probability of {names[label]}; --labels numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cells", ["0,0", "0.5,0.5"])
+def test_a_column_of_another_name_gets_labels_unless_probabilities_are_wanted(tmp_path, capsys, cells):
+    first, second = cells.split(",")
+    sample = f"id,label\na.wav,{first}\nb.wav,{second}\n"
+    form: dict[str, Any] = {"probabilities": TWO, "class_names": ("no", "yes"), "class_numbers": (0, 1)}
+    if first == "0":
+        assert _write(tmp_path, sample, **form).label.tolist() == [0, 1]
+        assert "--labels probabilities writes the probability of yes" in capsys.readouterr().err
+    else:
+        with pytest.raises(DataError, match="--labels names, --labels numbers or --labels probabilities"):
+            _write(tmp_path, sample, **form)
+    assert _write(tmp_path, sample, labels="probabilities", **form).label.tolist() == [0.5, 0.75]
+    assert _write(tmp_path, sample, labels="names", **form).label.tolist() == ["no", "yes"]
+
+
+@pytest.mark.parametrize("cell", ["2", "dog", "-0.5"])
+def test_a_target_of_other_values_holds_labels(tmp_path, cell):
+    sample = f"id,target\na.wav,{cell}\nb.wav,{cell}\n"
+    if cell == "-0.5":
+        with pytest.raises(DataError, match="neither class names nor"):
+            _write(tmp_path, sample, probabilities=TWO, class_names=("cat", "dog"))
+        return
+    table = _write(tmp_path, sample, probabilities=TWO, class_names=("cat", "dog"))
+    assert table.target.tolist() == (["cat", "dog"] if cell == "dog" else [0, 1])
+
+
+def test_of_more_classes_a_column_gets_probabilities_where_that_is_wanted(tmp_path):
+    sample = "id,cat\na.wav,0.5\nb.wav,0\n"
+    table = _write(tmp_path, sample, labels="probabilities")
+    np.testing.assert_allclose(table.cat.to_numpy(), PROBABILITIES[[1, 0], 2], rtol=1e-6)
+    with pytest.raises(DataError, match="--labels names, --labels numbers or --labels probabilities"):
+        _write(tmp_path, sample)
+
+
+def test_probabilities_that_a_model_cannot_have_are_noted(tmp_path, capsys):
+    table = _write(tmp_path, "id,probability\na.wav,0\nb.wav,0\n", class_numbers=NUMBERS)
+    assert table.probability.tolist() == [41, 0]
+    assert (
+        'column "probability" gets class numbers: of a model with 3 classes it names no class'
+        in capsys.readouterr().err
+    )

@@ -40,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="a competition's sample: --out, or submission.csv, is written in its form",
     )
+    out.add_argument(
+        "--labels",
+        choices=("names", "numbers", "probabilities"),
+        help="what is written next to the ids of --sample-submission; read off the sample where not given",
+    )
     out.add_argument("--json", action="store_true", help="print predictions as JSON on stdout")
     hear = flags.add_argument_group("hearing")
     hear.add_argument("--windows", action="store_true", help="hear all of long recordings, stretch by stretch")
@@ -66,6 +71,8 @@ def run(tokens: Sequence[str]) -> None:
     windows = flags.windows or flags.timeline is not None
     if flags.overlap >= 1.0:
         raise ConfigError(f"--overlap is {flags.overlap:g}: windows must move on, so it has to be below 1.")
+    if flags.labels and not flags.sample_submission:
+        raise ConfigError("--labels is for the form of a submission: pass --sample-submission too, or leave it out.")
     files = find_audio(_named(flags.paths))
     _check_places(flags, files)
     classifier = Classifier(flags.model, flags.threads, flags.device)
@@ -74,7 +81,7 @@ def run(tokens: Sequence[str]) -> None:
             f"{flags.model} was exported without time shifts. Put them inside: blend with --tta and export that, or "
             "esc-ens export RUN --tta."
         )
-    form = Form(classifier.class_names, classifier.class_numbers, flags.sample_submission)
+    form = Form(classifier.class_names, classifier.class_numbers, flags.sample_submission, flags.labels)
     check_submission([file.as_posix() for file in files], form)
     predictions = []
     total = sum(_n_windows(file, classifier, flags.overlap) for file in files) if windows else len(files)

@@ -154,6 +154,26 @@ def test_a_sample_submission_gives_its_form_to_out(
     assert not out.exists()
 
 
+def test_labels_decide_what_a_sample_gets(
+    exported: Exported, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (prediction,) = Classifier(exported.onnx).predict(find_audio([clips])[:1])
+    sample, out = tmp_path / "sample.csv", tmp_path / "submission.csv"
+    name = prediction.top(1)[0][0]
+    for column, labels, cell in (
+        ("label", "names", name),
+        ("label", "numbers", str(prediction.probabilities.argmax())),
+        (name, "probabilities", f"{prediction.probabilities.max():.9g}"),
+    ):
+        sample.write_text(f"id,{column}\n{prediction.path.stem},0.5\n")
+        told = ("--sample-submission", sample, "--out", out, "--labels", labels)
+        assert infer(exported.onnx, prediction.path, *told) == 0
+        assert out.read_text() == f"id,{column}\n{prediction.path.stem},{cell}\n"
+    capsys.readouterr()
+    assert infer(exported.onnx, clips, "--labels", "names") == 2
+    assert "--sample-submission" in capsys.readouterr().err
+
+
 def test_paths_may_come_from_stdin(
     exported: Exported, clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

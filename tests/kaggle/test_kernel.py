@@ -12,6 +12,8 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from esc_ensemble.data.catalog import Catalog, load_catalog
 from esc_ensemble.errors import DataError
 from esc_ensemble.infer import Classifier
 from esc_ensemble.submission import Form, write_submission
+from esc_ensemble.submission_rules import __file__ as rules_file
 from tests.kaggle.imitation import read_rows, write_clips, write_onnx, write_sample
 
 import kaggle_kernel as kernel  # isort: skip - imitation puts the top level on the path
@@ -110,6 +113,26 @@ def test_names_in_train_and_test_mean_those_of_the_test(tmp_path: Path) -> None:
     assert kernel.match_audio(["1", "9"], [*train, *test], "data/train") == [train[0], None]
 
 
+@pytest.mark.parametrize(("of_ids", "of_files"), [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("name", ["caf\u00e9", "gr\u00f6\u00dfe", "\u3054\u306f\u3093", "\ud55c\uae00"])
+@pytest.mark.parametrize("written", ["{}", "{}.wav", "gr\u00fcn/{}", "gr\u00fcn/{}.ogg"])
+def test_ids_match_in_another_unicode_form(
+    of_ids: Literal["NFC", "NFD"], of_files: Literal["NFC", "NFD"], name: str, written: str
+) -> None:
+    clip_id = normalize(of_ids, written.format(name))
+    files = [normalize(of_files, f"gr\u00fcn/{each}.wav") for each in (name, f"x{name}")]
+    audio = [Path("/input", file) for file in files]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("esc_ensemble.submission._read_sample", lambda _: (["id", "label"], [[clip_id, ""]]))
+        from esc_ensemble.submission import _plan  # noqa: PLC0415
+
+        assert _plan(files, Form(NAMES, sample=Path("sample.csv"))).rows == [0]
+    assert kernel.match_audio([clip_id], audio) == kernel.match_audio([clip_id], audio, training=True) == audio[:1]
+    both = [Path("/input", normalize(form, files[0])) for form in (of_files, of_ids)]
+    if "/" in written:  # else these are two folders
+        assert kernel.match_audio([clip_id], both) == both[1:]  # the one spelled alike goes first
+
+
 def test_the_input_folders_own_name_means_nothing(tmp_path: Path) -> None:
     top = tmp_path / "test"
     train, heard = write_clips(top / "train", ["1.wav", "2.wav"]), write_clips(top / "eval", ["1.wav"])
@@ -179,11 +202,171 @@ def test_rows_are_those_that_the_package_writes(
     assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
 
 
+TWO = ("noise", "siren")
+CAFE = "caf\u00e9"
+ACCENTED = tuple(normalize("NFD", name) for name in (CAFE, "gr\u00f6\u00dfe", "rain"))
+# Class names, class numbers, header, cells of the rows, and what is set as labels.
+MORE_FORMS: dict[str, tuple[tuple[str, ...], tuple[int, ...], list[str], list[str], str]] = {
+    "three names": (NAMES, (), ["id", "label"], ["wind rain bark"] * 3, ""),
+    "names and commas": (NAMES, (), ["id", "label"], ["wind, rain", "", "bark, rain"], ""),
+    "names with spaces and semicolons": (("air horn", "rain", "siren"), (), ["id", "label"], ["air horn;rain"] * 3, ""),
+    "a name with a space": (("bell siren", "bell", "siren"), (), ["id", "label"], ["bell siren"] * 3, ""),
+    "three numbers": (NAMES, (5, 7, 1, 3), ["id", "label"], ["3 7 1"] * 3, ""),
+    "three numbers that nobody knows": (NAMES, (), ["id", "label"], ["3 2 1"] * 3, ""),
+    "several names, numbers wanted": (NAMES, (5, 7, 1, 3), ["id", "label"], ["wind rain"] * 3, "numbers"),
+    "more labels than classes": (TWO, (), ["id", "label"], ["siren noise siren"] * 3, ""),
+    "lists of different lengths": (NAMES, (), ["id", "label"], ["wind rain", "bark", "wind"], ""),
+    "no class of the model": (NAMES, (), ["id", "label"], ["silence"] * 3, ""),
+    "names in another form": (ACCENTED, (), ["id", "label"], [CAFE] * 3, ""),
+    "columns in another form": (ACCENTED, (), ["id", CAFE, "rain", "gr\u00f6\u00dfe"], ["0"] * 3, ""),
+    "names that look like numbers": (("007", "1e3", "\u0663", "+5"), (), ["id", "label"], ["1e3", "007", "+5"], ""),
+    "class numbers next to them": (("007", "1e3", "\u0663", "+5"), (5, 7, 1, 3), ["id", "label"], ["5", "7", "1"], ""),
+    "names of digits": (("07", "1", "20"), (), ["id", "label"], ["0"] * 3, ""),
+    "columns of digits": (("07", "1", "20"), (), ["id", "20", "07", "1"], ["0"] * 3, ""),
+    "a class called none": (("none", "rain"), (), ["id", "label"], ["none"] * 3, ""),
+    "floats": (NAMES, (0, 7, 1, 3), ["id", "target"], ["0.0"] * 3, ""),
+    "floats and blanks": (NAMES, (0, 7, 1, 3), ["id", "target"], ["3.0", "nan", ""], ""),
+    "fractions": (NAMES, (), ["id", "label"], ["0.5"] * 3, ""),
+    "fractions, names wanted": (NAMES, (), ["id", "label"], ["0.5"] * 3, "names"),
+    "clip,probability": (TWO, (), ["clip", "probability"], ["0"] * 3, ""),
+    "target of a half": (TWO, (), ["id", "target"], ["0.5"] * 3, ""),
+    "target, numbers wanted": (TWO, (0, 1), ["id", "target"], ["0"] * 3, "numbers"),
+    "column of the first class": (TWO, (), ["id", "noise"], ["0.5"] * 3, ""),
+    "column of a class in another form": ((ACCENTED[0], "zebra"), (), ["id", CAFE], ["0.5"] * 3, ""),
+    "label of a half": (TWO, (), ["id", "label"], ["0.5"] * 3, ""),
+    "label, probabilities wanted": (TWO, (), ["id", "label"], ["0.5"] * 3, "probabilities"),
+    "label of four classes, probabilities wanted": (NAMES, (), ["id", "label"], ["0"] * 3, "probabilities"),
+    "one of four classes, probabilities wanted": (NAMES, (), ["id", "rain"], ["0"] * 3, "probabilities"),
+    "probability of four classes": (NAMES, (), ["id", "probability"], ["0"] * 3, ""),
+    "one of four classes": (NAMES, (), ["id", "rain"], ["0"] * 3, ""),
+    "half of one of four classes": (NAMES, (), ["id", "rain"], ["0.5"] * 3, ""),
+    "binary labels": (TWO, (0, 1), ["id", "label"], ["0"] * 3, ""),
+}
+
+
+@pytest.mark.parametrize("form", MORE_FORMS.values(), ids=MORE_FORMS)
+def test_kernel_and_package_agree_on_every_form(
+    tmp_path: Path, capsys: Capture, form: tuple[tuple[str, ...], tuple[int, ...], list[str], list[str], str]
+) -> None:
+    names, numbers, header, cells, labels = form
+    ids = ["c.wav", "a.wav", "b.wav"]
+    width = len(header) - 1
+    sample = write_sample(tmp_path / "sample.csv", header, [[each, *[cells[n]] * width] for n, each in enumerate(ids)])
+    probabilities = np.random.default_rng(1).dirichlet(np.ones(len(names)), size=3)
+    wanted = Form(names, numbers, sample, labels or None)  # type: ignore[arg-type]
+    reason = ""
+    try:
+        write_submission(tmp_path / "theirs.csv", ids, probabilities, wanted)
+    except DataError as error:
+        reason = str(error).removeprefix("Sample submission ")
+    theirs = capsys.readouterr().err
+    made = kernel.Submission(tmp_path / "ours.csv", *kernel.read_sample(sample), [None] * 3, sample, labels)
+    if reason:
+        with pytest.raises(kernel.KernelError) as caught:
+            made.fill(dict(enumerate(probabilities)), names, numbers)
+        assert str(caught.value) == reason
+        assert made.known(names, numbers) == 0.0
+        return
+    made.fill(dict(enumerate(probabilities)), names, numbers)
+    ours = capsys.readouterr().out
+    assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
+    for note in (
+        "labels that the model lacks: ",
+        "gets the probability of ",
+        "--labels probabilities writes",
+        "it names no class",
+    ):
+        assert [line.split(note)[1:] for line in theirs.splitlines() if note in line] == [
+            line.split(note)[1:] for line in ours.splitlines() if note in line
+        ]
+    assert (made.known(names, numbers) < 1.0) == ("that the model lacks" in ours or "it names no class" in ours)
+
+
+def test_the_rules_of_samples_are_the_packages() -> None:
+    """The kernel is one file: it carries a copy."""
+    theirs = Path(rules_file).read_text(encoding="utf-8")
+    ours = Path(kernel.__file__).read_text(encoding="utf-8")
+    start, end = "BLANKS = (", "# --- end of the copy"
+    assert ours[ours.index(start) : ours.index(end)] == theirs[theirs.index(start) : theirs.index(end)]
+
+
+@pytest.mark.parametrize("labels", ["names", "numbers", "probabilities"])
+def test_without_a_sample_labels_are_those_that_are_set(place: Path, labels: str) -> None:
+    (place / "input" / "sounds" / "sample_submission.csv").unlink()
+    assert run(place, "--strict", "--labels", labels) == 0
+    files = sorted((place / "input" / "sounds" / "test").iterdir())
+    found = list(Classifier(place / "input" / "model" / "loud.onnx").predict(files))
+    ids, values = [path.name for path in files], np.array([each.probabilities for each in found])
+    theirs = place / "theirs.csv"
+    write_submission(theirs, ids, values, Form(NAMES, labels=labels))  # type: ignore[arg-type]
+    if labels != "probabilities":
+        assert submission(place) == read_rows(theirs)
+        return
+    assert submission(place)[0] == ["clip_id", *NAMES]
+    table = np.array([row[1:] for row in submission(place)[1:]], dtype=float)
+    np.testing.assert_allclose(table, values, atol=1e-4)
+
+
+def test_an_id_in_several_rows_gets_its_prediction_in_each(place: Path) -> None:
+    sample = place / "input" / "sounds" / "sample_submission.csv"
+    rows = [[str(n), "wind"] for n in (2, 0, 2, 3, 2, 0)]
+    write_sample(sample, ["id", "label"], rows)
+    assert run(place, "--strict") == 0
+    audio = place / "input" / "sounds" / "test"
+    clips = [audio / f"{row[0]}.wav" for row in rows]
+    labels = dict(zip(map(str, clips), expected(place / "input" / "model" / "loud.onnx", clips), strict=True))
+    assert submission(place) == [["id", "label"], *([row[0], labels[str(audio / f"{row[0]}.wav")]] for row in rows)]
+
+
+@pytest.mark.parametrize("ids", [["0_5", "0_10", "0_15", "0_20", "1_5"], ["0-0-5", "0-5-10", "0-10-15", "0-15-20"]])
+def test_rows_that_are_windows_stay_and_are_warned_of(place: Path, capsys: Capture, ids: list[str]) -> None:
+    sounds = place / "input" / "sounds"
+    rows = [[clip_id, "wind"] for clip_id in ids]
+    sample = write_sample(sounds / "sample_submission.csv", ["row_id", "label"], rows)
+    assert run(place) == 0
+    assert submission(place)[1:] == rows
+    warning = capsys.readouterr().out.split("WARNING", 1)[1]
+    files = [path.as_posix() for path in sorted((sounds / "test").iterdir())]
+    with pytest.raises(DataError) as caught:
+        write_submission(place / "theirs.csv", files, np.full((4, 4), 0.25), Form(NAMES, sample=sample))
+    theirs = str(caught.value).removeprefix("Sample submission ").split(". `")[0]
+    assert "recording 0 has audio, its rows stand for windows ending at 5, 10, 15 ... s" in theirs
+    assert theirs in warning
+
+
+def test_relative_folders_are_those_of_where_it_starts(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    assert kernel.main(["--input", "input", "--output", "out", "--strict"]) == 0
+    settings = kernel.read_settings(["--input", f"input{os.pathsep}model/../x", "--output", "./out"])
+    assert settings.input == f"{place / 'input'}{os.pathsep}{place / 'x'}"
+    assert settings.output == str(place / "out")
+
+
+def test_a_table_that_is_written_elsewhere_names_clips_by_whole_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clips(tmp_path / "input" / "audio", ["1.wav", "2.wav"])
+    write_sample(tmp_path / "input" / "train.csv", ["fname", "label"], [["1.wav", "x"], ["2.wav", "y"]])
+    monkeypatch.chdir(tmp_path)
+    inputs = kernel.find_inputs([Path(kernel.read_settings(["--input", "input"]).input)], tmp_path / "out")
+    assert inputs.audio and all(path.is_absolute() for path in [*inputs.audio, *inputs.tables])
+
+
+def test_an_input_folder_that_does_not_exist_is_named(place: Path, capsys: Capture) -> None:
+    folders = f"{place / 'input'}{os.pathsep}{place / 'gone'}"
+    assert kernel.main(["--input", folders, "--output", str(place / "out"), "--strict"]) == 0
+    assert f"  - input folder {place / 'gone'} does not exist" in capsys.readouterr().out
+    assert kernel.main(["--input", str(place / "gone"), "--output", str(place / "out")]) == 2
+    assert f"Nothing was written: input folder {place / 'gone'} does not exist" in capsys.readouterr().out
+
+
 def test_the_first_file_is_valid_before_anything_is_predicted(tmp_path: Path) -> None:
     rows = [["a", "dog"], ["b", ""], ["c", "NaN"], ["d", "dog"]]
     made = kernel.Submission(tmp_path / "s.csv", ["id", "label"], rows, [None] * 4)
     made.write()
     assert read_rows(tmp_path / "s.csv") == [["id", "label"], *([each, "dog"] for each in "abcd")]
+    kernel.Submission(tmp_path / "s.csv", ["id", "label"], [["a", "none"], ["b", ""], ["c", "NaN"]], [None] * 3).write()
+    assert read_rows(tmp_path / "s.csv")[1:] == [[each, "none"] for each in "abc"]
     kernel.Submission(tmp_path / "s.csv", ["id", "x", "y"], [["a", "", "nan"]], [None]).write()
     assert read_rows(tmp_path / "s.csv")[1] == ["a", "0.5", "0.5"]
 
