@@ -64,6 +64,7 @@ MODEL = ""  # A part of the path of the model to take; where empty, of those tha
 SAMPLE = ""  # A part of the path of the sample submission; the one whose ids have audio where empty.
 TEST_AUDIO = ""  # A part of the path of the folder of test audio; found by the sample's ids where empty.
 TRAIN_DATA = ""  # A part of the path of the training data (folder or CSV); found by its layout where empty.
+DATA_FLAGS = ""  # How training data is read, as flags of `esc-ens data info`: "--folders classes --n-folds 5".
 LABELS = ""  # Next to the ids: "names", "numbers" or "probabilities"; what the sample wants where empty.
 ESC10 = False  # Train on ESC-50's ten classes marked esc10 alone.
 DEVICE = "auto"  # "cpu" keeps away from a GPU.
@@ -77,10 +78,6 @@ PACKAGE_SHA256 = ""
 
 START = time.monotonic()
 METADATA_KEY = "esc_ensemble"
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aif", ".aiff", ".aifc", ".au")
-METADATA_FILES = (("meta", "esc50.csv"), ("metadata", "UrbanSound8K.csv"))
-FILE_COLUMNS = ("filename", "path", "file", "slice_file_name", "clip_id", "fname", "file_name", "id")
-CLASS_COLUMNS = ("category", "class", "label", "target")
 NEEDED = ("esc_ensemble", "torch", "accelerate", "filelock", "pydantic", "safetensors", "scipy", "soxr", "yaml")
 TORCHSCRIPT_ENDING = ".torchscript.pt"
 # Where soxr's HQ filter is at half, as a part of the lower Nyquist frequency, and how wide it falls there.
@@ -118,6 +115,7 @@ class Settings:
     sample: str = SAMPLE
     test_audio: str = TEST_AUDIO
     train_data: str = TRAIN_DATA
+    data_flags: str = DATA_FLAGS
     labels: str = LABELS
     esc10: bool = ESC10
     device: str = DEVICE
@@ -157,6 +155,102 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 # --- What lies where --------------------------------------------------------------------------------------------------
 
 
+# --- copied from esc_ensemble/data/walk.py
+
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+    *(".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"),
+)
+"""Endings of file names, in lower case, that are decoded here."""
+OTHER_AUDIO_SUFFIXES = (
+    *(".m4a", ".m4b", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ape", ".wv", ".mka", ".3gp", ".mp2", ".ac3", ".dsf"),
+    *(".weba", ".spx", ".tta", ".dff"),
+)
+"""Endings of audio that cannot be decoded here: such files are named, not passed over."""
+POINTER_BYTES = 1024
+"""A file larger than this is no pointer of Git LFS or git-annex."""
+
+
+@dataclass
+class Walk:
+    """What lies below a folder."""
+
+    files: list[Path] = field(default_factory=list)
+    """All files, sorted by path, without hidden ones."""
+    dead_links: list[Path] = field(default_factory=list)
+    """Links that lead nowhere, such as git-annex leaves where a file was not fetched."""
+    n_hidden: int = 0
+    """Files and folders passed over because their name begins with a dot or is __MACOSX."""
+    unreadable: list[Path] = field(default_factory=list)
+    """Folders that may not be listed."""
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is passed over for its name: `.name`, and what macOS puts into archives."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def walk(top: Path, leave_out: Path | None = None) -> Walk:
+    """Lists all files below a folder; links to folders are followed, each folder once, real ones first.
+
+    Args:
+        top: the folder, whose own name may be anything.
+        leave_out: a folder to pass over.
+    """
+    found = Walk()
+    real_top = os.path.realpath(top)
+    seen = {os.path.realpath(leave_out)} if leave_out is not None else set()
+    folders, links = deque([os.fspath(top)]), deque[str]()
+    while folders or links:
+        linked = not folders
+        folder = (folders or links).popleft()
+        real = os.path.realpath(folder)
+        # A link to a folder above the top leads in a circle.
+        if real in seen or (linked and real_top.startswith(real.rstrip(os.sep) + os.sep)):
+            continue
+        seen.add(real)
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            found.unreadable.append(Path(folder))
+            continue
+        for entry in entries:
+            if is_hidden(entry.name):
+                found.n_hidden += 1
+            elif entry.is_dir():
+                (links if entry.is_symlink() else folders).append(entry.path)
+            elif entry.is_file():
+                found.files.append(Path(entry.path))
+            elif entry.is_symlink():
+                found.dead_links.append(Path(entry.path))
+        links = deque(sorted(links))
+    found.files.sort()
+    found.dead_links.sort()
+    return found
+
+
+def is_audio(path: Path, suffixes: Iterable[str] = (*AUDIO_SUFFIXES, *OTHER_AUDIO_SUFFIXES)) -> bool:
+    """Whether a file is audio by its ending, whatever the case of its letters."""
+    return path.name.lower().endswith(tuple(suffixes))
+
+
+def pointer_in(path: Path) -> str:
+    """Names the program that left a small text in the place of a file: Git LFS or git-annex; empty for a real file."""
+    try:
+        if path.stat().st_size > POINTER_BYTES:
+            return ""
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError:
+        return ""
+    if head.startswith(b"version https://git-lfs.github.com/"):
+        return "Git LFS"
+    return "git-annex" if head.startswith(b"/annex/objects/") else ""
+
+
+# --- end of the copy
+
+
 @dataclass
 class Inputs:
     """Files found below the input folders, by kind, in order of their paths."""
@@ -168,38 +262,36 @@ class Inputs:
     onnx: list[Path] = field(default_factory=list)
     torchscript: list[Path] = field(default_factory=list)
     wheels: list[Path] = field(default_factory=list)
+    parquet: list[Path] = field(default_factory=list)
+    dead_links: list[Path] = field(default_factory=list)
+    """Links that lead nowhere."""
 
 
 def find_inputs(folders: Iterable[Path], leave_out: Path) -> Inputs:
-    """Sorts all files below the folders by kind, following links, hidden ones and `leave_out` apart."""
+    """Sorts all files below the folders by kind, following links; hidden ones and `leave_out` are passed over."""
     found = Inputs(list(folders))
     kinds: list[tuple[tuple[str, ...], list[Path]]] = [
-        (AUDIO_SUFFIXES, found.audio),
+        ((*AUDIO_SUFFIXES, *OTHER_AUDIO_SUFFIXES), found.audio),
         ((".csv",), found.tables),
         ((".onnx",), found.onnx),
         ((TORCHSCRIPT_ENDING,), found.torchscript),
         ((".whl",), found.wheels),
+        ((".parquet",), found.parquet),
     ]
-    seen: set[str] = set()
     for top in found.tops:
-        for folder, below, names in os.walk(top, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in seen or real == os.path.realpath(leave_out):
-                below.clear()
-                continue
-            seen.add(real)
-            below[:] = sorted(name for name in below if not name.startswith("."))
-            for name in sorted(names):
-                for endings, into in kinds:
-                    if not name.startswith(".") and name.lower().endswith(endings):
-                        into.append(Path(folder, name))
+        below = walk(top, leave_out)
+        found.dead_links += below.dead_links
+        for path in below.files:
+            for endings, into in kinds:
+                if path.name.lower().endswith(endings) and path not in into[-1:]:
+                    into.append(path)
     return found
 
 
 def stem_of(clip_id: str) -> str:
     """Cuts the ending of an audio file; an id may hold a dot of its own."""
     suffix = PurePosixPath(clip_id).suffix
-    return clip_id.removesuffix(suffix) if suffix.lower() in AUDIO_SUFFIXES else clip_id
+    return clip_id.removesuffix(suffix) if suffix.lower() in (*AUDIO_SUFFIXES, *OTHER_AUDIO_SUFFIXES) else clip_id
 
 
 def called(path: str, word: str, tops: Iterable[Path]) -> bool:
@@ -284,92 +376,9 @@ def test_folder(inputs: Inputs, within: str) -> list[Path]:
     return [path for path in inputs.audio if called(path.parent.as_posix(), "test", inputs.tops)]
 
 
-def find_training(inputs: Inputs, test: Iterable[Path], within: str, scratch: Path) -> list[Path]:
-    """Gives folders and CSVs that may be training data, the likeliest first.
-
-    They are known by ESC-50's or UrbanSound8K's metadata, by a CSV with columns for file and class (once as it is, once
-    with the places where its audio really lies), or as a folder with one folder a class.
-    """
-    test_files = set(test)
-    others = [path for path in inputs.audio if path not in test_files]
-    known: list[Path] = []
-    tables: list[Path] = []
-    placed: list[Path] = []
-    for path in inputs.tables:
-        if is_sample(path) or within not in path.as_posix() or not has_columns(path, FILE_COLUMNS, CLASS_COLUMNS):
-            continue
-        if (path.parent.name, path.name) in METADATA_FILES:
-            known.append(path.parent.parent)
-        else:
-            tables.append(path)
-        placed += place_clips(path, others, scratch / f"table-{len(placed) + 1}")
-    class_folders: dict[Path, set[str]] = {}
-    for path in others:
-        class_folders.setdefault(path.parent.parent, set()).add(path.parent.name)
-    holds_test = {parent for path in test_files for parent in path.parents}
-    folders = [
-        top
-        for top, names in sorted(class_folders.items(), key=lambda item: -len(item[1]))
-        if len(names) > 1
-        and not any(re.fullmatch(r"fold[-_ ]?\d+", name.lower()) for name in names)
-        and not holds_test & {top / name for name in names}
-    ]
-    return [*known, *tables, *placed, *(path for path in folders if within in path.as_posix())]
-
-
-def place_clips(table: Path, audio: Sequence[Path], into: Path) -> list[Path]:
-    """Writes a CSV anew with the whole paths of its audio, wherever that lies.
-
-    Data sets are often uploaded to Kaggle in folders of another shape than their own. Rows without audio or without a
-    class are left out.
-
-    Returns:
-        The new table; nothing where less than half of the clips are there.
-    """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as handle:
-            rows = [
-                {(name or "").strip().lower(): cell for name, cell in row.items()} for row in csv.DictReader(handle)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        rows = []
-    if not rows:
-        return []
-    file_column, class_column = (
-        next(name for name in known if name in rows[0]) for known in (FILE_COLUMNS, CLASS_COLUMNS)
-    )
-    clips = match_audio([row[file_column] or "" for row in rows], audio, training=True)
-    kept = [
-        {**row, "clip_id": row[file_column], "filename": str(clip)}
-        for row, clip in zip(rows, clips, strict=True)
-        if clip is not None and (row[class_column] or "").strip()
-    ]
-    if 2 * len(kept) < len(rows):
-        return []
-    if len(kept) < len(rows):
-        say(f"Note: {len(rows) - len(kept)} of {len(rows)} rows of {table} have no audio here, or no class")
-    into.mkdir(parents=True)
-    with (into / table.name).open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, [name for name in kept[0] if name])
-        writer.writeheader()
-        writer.writerows({name: cell for name, cell in row.items() if name} for row in kept)
-    return [into / table.name]
-
-
 def is_sample(path: Path) -> bool:
     """Whether a CSV's name is that of a sample submission."""
     return "sample" in path.name.lower() and "submission" in path.name.lower()
-
-
-def has_columns(path: Path, *wanted: Sequence[str]) -> bool:
-    """Whether a CSV's header names one column of each of these."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            header = next(csv.reader(handle), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return False
-    names = {cell.strip().lower() for cell in header}
-    return all(names & set(any_of) for any_of in wanted)
 
 
 # --- The submission ---------------------------------------------------------------------------------------------------
@@ -922,6 +931,8 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
     Raises:
         KernelError: it holds no sound.
     """
+    if program := pointer_in(path):
+        raise KernelError(f"it is a pointer of {program}, not audio")
     try:
         with soundfile.SoundFile(path) as file:
             if not MIN_RATE <= file.samplerate <= MAX_RATE:
@@ -1251,15 +1262,13 @@ def train(inputs: Inputs, submission: Submission, settings: Settings, scratch: P
         KernelError: there is no training data, or no package that trains.
     """
     clips = {row: clip for row, clip in enumerate(submission.clips) if clip is not None}
-    candidates = find_training(inputs, clips.values(), settings.train_data, scratch)
-    say(f"Training data: {', '.join(map(str, candidates)) or 'none'}")
     if not clips:
         raise KernelError("there is no test audio to predict, so that nothing is trained")
-    if not candidates:
+    if not set(inputs.audio) - set(clips.values()) and not inputs.parquet:
         attached = "no attached model can be used" if inputs.onnx or inputs.torchscript else "no model is attached"
         raise KernelError(
-            f"{attached}, and there is no training data: attach a file made by `esc-ens export`, or a data set in the "
-            "layout of ESC-50 or UrbanSound8K, with a CSV of files and classes, or with one folder a class"
+            f"{attached}, and there is no training data: attach a file made by `esc-ens export`, or a data set that "
+            "`esc-ens data info` can read"
         )
     unpack_package(scratch / "package")
     if absent_of(NEEDED):
@@ -1277,7 +1286,9 @@ def train(inputs: Inputs, submission: Submission, settings: Settings, scratch: P
     work = Path(settings.output) / "esc_ensemble"
     work.mkdir(exist_ok=True)
     job = Job(
-        candidates=tuple(candidates),
+        inputs=tuple(inputs.tops),
+        within=settings.train_data,
+        data_flags=settings.data_flags,
         clips=clips,
         work=Path(tempfile.mkdtemp(prefix="training-", dir=work)),
         scratch=scratch,

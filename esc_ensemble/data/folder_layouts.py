@@ -93,8 +93,8 @@ def _refuse_no_classes(root: Path, files: list[Path]) -> None:
                 raise DataError(f"{root} is not a dataset, but {folder} is. Give that folder.")
     if all(path.parent == root for path in files):
         raise DataError(
-            f"{root} is not a dataset: it has no {ESC50_CSV}, no {URBANSOUND_CSV}, no table of clips and no sub-folders "
-            f"of audio ({' '.join(AUDIO_SUFFIXES[:6])} ...), one a class."
+            f"{root} is not a dataset: it has no {ESC50_CSV}, no {URBANSOUND_CSV}, no table of clips and no "
+            f"sub-folders of audio ({' '.join(AUDIO_SUFFIXES[:6])} ...), one a class."
         )
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# --- The walk (the same text in esc_ensemble/data/walk.py and kaggle_kernel.py) ---
+# --- copied into kaggle_kernel.py
+
 AUDIO_SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
     *(".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"),
@@ -104,7 +105,7 @@ def pointer_in(path: Path) -> str:
     return "git-annex" if head.startswith(b"/annex/objects/") else ""
 
 
-# --- End of the walk ---
+# --- end of the copy
 
 
 def absence(path: Path) -> str:

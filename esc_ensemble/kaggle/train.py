@@ -7,10 +7,12 @@ command line's packages.
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,12 @@ from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.config import BlendConfig, DataConfig, TrainerConfig
 from esc_ensemble.cores import free_cores
 from esc_ensemble.data.cache import build_cache
-from esc_ensemble.data.catalog import Catalog, load_catalog, load_unlabelled
+from esc_ensemble.data.catalog import Catalog, describe_shared, load_catalog, load_unlabelled
+from esc_ensemble.data.discovery import find_datasets
+from esc_ensemble.data.rows import ReadOptions
+from esc_ensemble.data.splits import folds_to_test, split_fold
 from esc_ensemble.data.walk import AUDIO_SUFFIXES
-from esc_ensemble.errors import DataError
+from esc_ensemble.errors import ConfigError, DataError, did_you_mean
 from esc_ensemble.export.source import read_source
 from esc_ensemble.kaggle.budget import A_PRO, QUICK, A, Clock, Pace, Plan, Recipe, TimeIsUp, choose, plan_run
 from esc_ensemble.kaggle.pace import Company, guess_company, measure_company, measure_pace, seen_pace
@@ -36,6 +41,8 @@ Better = Callable[[dict[int, np.ndarray], Sequence[str], Sequence[int]], None]
 """Is given probabilities (C,) by row, the classes' names, and the data set's own numbers of them, if any."""
 
 N_FOLDS = 5
+FLAGS = ("esc10", "n_folds", "table", "audio", "folders", "sources", "rare_classes", "whole_labels")
+"""Flags of `esc-ens data info` that DATA_FLAGS may hold."""
 SHARE = 0.9
 """Part of the time left that is planned with."""
 LONG = 240.0
@@ -50,14 +57,18 @@ MORE_SECONDS = 15.0
 class Job:
     """What is to be trained on, and what predicted."""
 
-    candidates: tuple[Path, ...]
-    """Folders or CSVs that may be a data set; the first that is one is taken."""
+    inputs: tuple[Path, ...]
+    """Folders in which training data is looked for; the first data set that can be read is taken."""
     clips: Mapping[int, Path]
     """Test audio by row."""
     work: Path
     """Where runs and blends go."""
     scratch: Path
     """Where decoded waveforms go."""
+    within: str = ""
+    """A part of the training data's path."""
+    data_flags: str = ""
+    """How the training data is read, as flags of `esc-ens data info`."""
     esc10: bool = False
     device: str = "auto"
     first: tuple[Recipe, ...] = (A, QUICK)
@@ -90,6 +101,30 @@ def train_and_predict(job: Job, seconds: float, better: Better, say: Callable[[s
     return session.bad
 
 
+def parse_data_flags(text: str) -> dict[str, Any]:
+    """Reads flags of `esc-ens data info`, such as `--folders classes --n-folds 5 --whole-labels`.
+
+    Raises:
+        ConfigError: there is no such flag, or it lacks its value.
+    """
+    defaults = {each.name: each.default for each in fields(ReadOptions)}
+    found: dict[str, Any] = {}
+    words = deque(shlex.split(text))
+    while words:
+        name, _, value = words.popleft().removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        if name not in FLAGS:
+            raise ConfigError(f"DATA_FLAGS: there is no --{name.replace('_', '-')}.{did_you_mean(name, FLAGS, '--')}")
+        if isinstance(defaults[name], bool):
+            found[name] = True
+            continue
+        value = value or (words.popleft() if words else "")
+        if not value or (isinstance(defaults[name], int) and not value.isdecimal()):
+            raise ConfigError(f'DATA_FLAGS: --{name.replace("_", "-")} needs a value, found "{value}".')
+        found[name] = int(value) if isinstance(defaults[name], int) else value
+    return found
+
+
 @dataclass
 class _Session:
     """One start: what does not change, and how far it has come."""
@@ -111,7 +146,9 @@ class _Session:
             f"On {torch.cuda.get_device_name() if on_gpu else f'{free_cores()} CPU cores'}, torch {torch.__version__}"
         )
         company = self._company(n_parallel, catalog)
-        sizes = {fold: int((catalog.folds != fold).sum()) for fold in catalog.fold_numbers}
+        data = DataConfig()
+        folds = folds_to_test(catalog, data)
+        sizes = {fold: len(split_fold(catalog, fold, data, 0).train) for fold in folds}
         paces = {recipe.name: self._pace(recipe, company, catalog) for recipe in self.job.first}
         plan = choose(self.job.first, sizes, paces, SHARE * self.clock.left)
         if plan is None:
@@ -133,16 +170,28 @@ class _Session:
         self._train_more(plan.recipe.again(), plan.epochs, pace, catalog, sizes)
 
     def _load(self) -> Catalog:
-        reasons = []
-        for path in self.job.candidates:
-            for n_folds in (0, N_FOLDS):  # a CSV without folds wants their number
+        test = frozenset(self.job.clips.values())
+        options = ReadOptions(
+            rare_classes="train", skip_bad=True, search=self.job.inputs, leave_out=test, esc10=self.job.esc10
+        )
+        options = replace(options, **parse_data_flags(self.job.data_flags))
+        candidates = find_datasets(self.job.inputs, test, self.job.within)
+        self.say(f"Training data: {', '.join(map(str, candidates)) or 'none'}")
+        reasons = [] if candidates else ["there is no table of clips and no folder of class folders"]
+        for path in candidates:
+            for n_folds in dict.fromkeys((options.n_folds, options.n_folds or N_FOLDS)):  # tables may have no folds
                 try:
-                    catalog = load_catalog(path, esc10=self.job.esc10, n_folds=n_folds)
+                    catalog = load_catalog(path, replace(options, n_folds=n_folds))
                 except DataError as error:
                     reasons.append(str(error))
                     continue
+                if len(catalog.skipped) > len(catalog.clips):
+                    reasons.append(f"{path}: {len(catalog.skipped)} of its clips cannot be used: {catalog.skipped[0]}")
+                    continue
                 n_clips, n_classes, folds = len(catalog.clips), len(catalog.class_names), len(catalog.fold_numbers)
                 self.say(f"Training on {path}: {n_clips} clips, {n_classes} classes, {folds} folds")
+                for line in describe_shared(catalog, DataConfig().shared_recordings):
+                    self.say(line)
                 return catalog
         raise DataError("\n".join(["No training data can be used:", *dict.fromkeys(reasons)]))
 
@@ -196,7 +245,7 @@ class _Session:
         """
         config = plan.recipe.config(plan.epochs, plan.steps, self.job.device)
         self.say(
-            f"Plan: {plan.n_folds} of {len(catalog.fold_numbers)} folds of {plan.recipe.name}, {plan.epochs} epochs "
+            f"Plan: {plan.n_folds} of {len(catalog.test_folds)} folds of {plan.recipe.name}, {plan.epochs} epochs "
             f"each, {len(plan.waves)} times about {plan.wave_seconds:.0f} s; {self.clock.left:.0f} s left"
         )
         run_dir = self.job.work / "runs" / plan.recipe.name
