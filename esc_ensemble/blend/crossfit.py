@@ -30,6 +30,8 @@ class OofLogits:
     """(N,) int64, -1 where unknown."""
     fold_index: np.ndarray
     """(N,) int64, place of the clip's fold among the K folds."""
+    sources: np.ndarray
+    """(N,) str, the recording each clip was cut from."""
     selection_temperatures: np.ndarray
     """(M, K), fitted on each fold's selection split; NaN for members without one."""
     plain: tuple[int, ...]
@@ -91,6 +93,7 @@ def oof_logits(members: MemberLogits, config: BlendConfig, costs: tuple[Cost | N
         logits=tuple(logits[chosen] for logits, chosen in zip(members.logits, counting, strict=True)),
         labels=members.labels,
         fold_index=np.searchsorted(members.fold_numbers, members.fold_of_clip),
+        sources=members.sources,
         selection_temperatures=np.array(
             [selection_temperatures(run, chosen) for run, chosen in zip(members.runs, counting, strict=True)]
         ),
@@ -127,6 +130,20 @@ def take_members(oof: OofLogits, kept: Sequence[int], plain_only: Sequence[int] 
         plain=tuple(0 if member in plain_only else oof.plain[member] for member in kept),
         costs=tuple(oof.costs[member] for member in kept) if oof.costs else (),
     )
+
+
+def clips_to_fit_on(fold_index: np.ndarray, sources: np.ndarray, fold: int) -> np.ndarray:
+    """Selects the clips of the other folds whose source is not in this fold too, as training does.
+
+    Args:
+        fold_index: (N,) the fold of each clip.
+        sources: (N,) the recording each clip was cut from.
+        fold: the fold that is scored.
+
+    Returns:
+        (N,) bool.
+    """
+    return ~np.isin(sources, sources[fold_index == fold])
 
 
 def fit_temperatures(oof: OofLogits, clips: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
@@ -197,7 +214,9 @@ def cross_fit(oof: OofLogits, config: BlendConfig, advance: Advance = stay_silen
     fits = []
     for fold in range(oof.n_folds):
         held_out = oof.fold_index == fold
-        fit = fit_blend(oof, config, ~held_out, advance, f"{study}-without-{fold}")
+        fit = fit_blend(
+            oof, config, clips_to_fit_on(oof.fold_index, oof.sources, fold), advance, f"{study}-without-{fold}"
+        )
         probabilities[held_out] = apply_fit(oof, fit, held_out)
         before[held_out] = apply_fit(oof, fit, held_out, warm=False)
         fits.append(fit)
@@ -209,7 +228,7 @@ def cross_fit_members(oof: OofLogits) -> np.ndarray:
     log_probs = np.empty_like(oof.means)
     for fold in range(oof.n_folds):
         held_out = oof.fold_index == fold
-        temperatures = fit_temperatures(oof, ~held_out)
+        temperatures = fit_temperatures(oof, clips_to_fit_on(oof.fold_index, oof.sources, fold))
         log_probs[:, held_out] = log_probabilities(oof.means[:, held_out], temperatures[:, [fold]])
     return log_probs
 

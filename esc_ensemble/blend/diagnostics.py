@@ -29,7 +29,7 @@ class Contribution:
 
 
 def contributions(
-    oof: OofLogits, names: Sequence[str], sources: np.ndarray, config: BlendConfig, combiner: Combiner
+    oof: OofLogits, names: Sequence[str], config: BlendConfig, combiner: Combiner
 ) -> tuple[Contribution, ...]:
     """Leaves out one member after the other, fits the rest anew and compares, both cross-fitted.
 
@@ -39,7 +39,6 @@ def contributions(
     Args:
         oof: the members' logits.
         names: of the M members.
-        sources: (N,) the recording each clip was cut from.
         config: method and the rest.
         combiner: the blend's.
     """
@@ -58,7 +57,7 @@ def contributions(
     for left_out, name in enumerate(names):
         kept = [member for member in range(oof.n_members) if member != left_out]
         rest = cross_fit(take_members(oof, kept), quick).probabilities
-        loss = compare_predictions(whole, rest, oof.labels, sources, n_draws=config.bootstrap, seed=config.seed)
+        loss = compare_predictions(whole, rest, oof.labels, oof.sources, n_draws=config.bootstrap, seed=config.seed)
         found.append(Contribution(name, loss))
     return tuple(found)
 
@@ -120,7 +119,8 @@ def leak_warnings(
     """Names members that are far better on one fold than their other folds let expect: did they see its clips?
 
     What makes a fold easy makes it easy for all members, so each member's losses are taken relative to the others'
-    mean, averaged over each source, and the fold's compared with the other folds' by Welch's t test.
+    mean, averaged over the clips of each source in each fold, and the fold's compared with the other folds' by
+    Welch's t test.
 
     Args:
         log_probs: (M, N, C) each member's cross-fitted log-probabilities.
@@ -135,14 +135,17 @@ def leak_warnings(
     if len(names) < 2 or not known.any():
         return []
     losses = np.stack([clip_losses(np.exp(member[known]), labels[known]) for member in log_probs])  # (M, N)
-    _, first, source_of_clip = np.unique(sources[known], return_index=True, return_inverse=True)
-    sizes = np.bincount(source_of_clip)
-    folds = fold_of_clip[known][first]  # (G,)
+    _, source_of_clip = np.unique(sources[known], return_inverse=True)
+    # A source may have clips in two published folds: (source, fold) pairs are the groups.
+    pairs = np.stack([source_of_clip, fold_of_clip[known]])  # (2, N)
+    (_, folds), group_of_clip = np.unique(pairs, axis=1, return_inverse=True)  # (G,), (N,)
+    group_of_clip = group_of_clip.ravel()
+    sizes = np.bincount(group_of_clip)
     limit = LEAK_P / (len(names) * len(np.unique(folds)))
     found = []
     for member, name in enumerate(names):
         others = np.delete(losses, member, axis=0).mean(axis=0)
-        relative = np.bincount(source_of_clip, weights=losses[member] - others) / sizes  # (G,)
+        relative = np.bincount(group_of_clip, weights=losses[member] - others) / sizes  # (G,)
         for fold in np.unique(folds):
             here, elsewhere = relative[folds == fold], relative[folds != fold]
             if min(len(here), len(elsewhere)) < 3:

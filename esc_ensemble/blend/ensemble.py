@@ -98,7 +98,7 @@ def fit_runs(
         tuned_fit = fit_blend(oof, config, advance=advance, study=f"{study}-all")
         tuned = cross_fit(oof, config, advance, study)
     uniform = cross_fit(oof, equal)
-    keep_tuned, reason = decide(oof, tuned, uniform, members.sources, config)
+    keep_tuned, reason = decide(oof, tuned, uniform, config)
     fit, crossed = (tuned_fit, tuned) if keep_tuned else (fit_blend(oof, equal), uniform)
     log_probs = cross_fit_members(oof)
     everything = np.ones(len(oof.labels), dtype=bool)
@@ -144,9 +144,7 @@ def fit_runs(
             for name, other in against.items()
             if len(members.names) > 1
         },
-        contributions=contributions(
-            oof, members.names, members.sources, config if keep_tuned else equal, fit.mixture.combiner
-        ),
+        contributions=contributions(oof, members.names, config if keep_tuned else equal, fit.mixture.combiner),
         correlation=error_correlation(log_probs.argmax(axis=2), oof.labels),
         probabilities=crossed.probabilities,
         member_probabilities=np.exp(log_probs),
@@ -155,9 +153,7 @@ def fit_runs(
     )
 
 
-def decide(
-    oof: OofLogits, tuned: CrossFit, uniform: CrossFit, sources: np.ndarray, config: BlendConfig
-) -> tuple[bool, str]:
+def decide(oof: OofLogits, tuned: CrossFit, uniform: CrossFit, config: BlendConfig) -> tuple[bool, str]:
     """Says whether the tuned weights beat equal ones by more than their noise, and why.
 
     Both are cross-fitted and compared clip by clip on what was tuned (log loss or error). As in the rule of one
@@ -168,7 +164,6 @@ def decide(
         oof: the members' logits.
         tuned: the cross-fitted predictions of tuned weights.
         uniform: those of equal weights.
-        sources: (N,) the recording each clip was cut from.
         config: objective, number of resamples, seed.
 
     Returns:
@@ -183,7 +178,7 @@ def decide(
         return False, "Equal weights: with labels in one fold only, tuned weights cannot be scored honestly."
     labels = oof.labels[known]
     gain = _losses(uniform.probabilities[known], labels, config) - _losses(tuned.probabilities[known], labels, config)
-    error = float(bootstrap_means(gain, sources[known], config.bootstrap, config.seed).std())
+    error = float(bootstrap_means(gain, oof.sources[known], config.bootstrap, config.seed).std())
     what = "log loss" if config.objective == "log_loss" else "error"
     numbers = f"cross-fitted gain in {what} over equal weights {gain.mean():.4f}, standard error {error:.4f}"
     if gain.mean() > error:
