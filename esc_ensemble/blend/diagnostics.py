@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from esc_ensemble.blend.crossfit import OofLogits, cross_fit, take_members
+from esc_ensemble.blend.members import FittedOn
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.config.blend import Combiner
 from esc_ensemble.metrics import clip_losses
@@ -86,7 +87,19 @@ def missing_folds_warning(fold_numbers: Sequence[int]) -> str | None:
     return f"Fold {numbers} is missing: its clips are in no score. Train it, and blend again."
 
 
-def gap_warning(in_sample: np.ndarray, crossed: np.ndarray, labels: np.ndarray, fold_index: np.ndarray) -> str | None:
+def selection_warning(problem: str) -> str | None:
+    """Returns why weights of one fixed split cannot be fitted on its selection split; None where nothing is wrong."""
+    if not problem:
+        return None
+    return (
+        f"There is one test fold, and weights cannot be fitted on the selection split: {problem}. Weights are equal. "
+        "Train all members with the same selection split."
+    )
+
+
+def gap_warning(
+    in_sample: np.ndarray, crossed: np.ndarray, labels: np.ndarray, fold_index: np.ndarray, fitted_on: FittedOn
+) -> str | None:
     """Says so if the in-sample log loss lies below the cross-fitted one by more than one fold's standard error.
 
     Args:
@@ -94,6 +107,7 @@ def gap_warning(in_sample: np.ndarray, crossed: np.ndarray, labels: np.ndarray, 
         crossed: (N, C) cross-fitted ones.
         labels: (N,), -1 where unknown; those clips do not count.
         fold_index: (N,) the clip's fold.
+        fitted_on: what these clips are: those of all folds, or the selection split, whose parts are the folds.
     """
     known = labels >= 0
     fitted, honest = clip_losses(in_sample[known], labels[known]), clip_losses(crossed[known], labels[known])
@@ -102,10 +116,14 @@ def gap_warning(in_sample: np.ndarray, crossed: np.ndarray, labels: np.ndarray, 
     gap = honest.mean() - fitted.mean()
     if len(of_fold) < 2 or not errors or gap <= np.mean(errors):
         return None
+    where, unit, trusted = {
+        "other folds": ("", "fold", "cross-fitted score"),
+        "selection": (" on the selection split", "part", "score on the test"),
+    }[fitted_on]
     return (
-        f"The in-sample log loss {fitted.mean():.4f} lies {gap:.4f} below the cross-fitted {honest.mean():.4f}, more "
-        f"than one fold's standard error ({np.mean(errors):.4f}): the weights follow the very clips they were fitted "
-        "on. Trust the cross-fitted score, and take fewer members or a simpler method."
+        f"The in-sample log loss {fitted.mean():.4f}{where} lies {gap:.4f} below the cross-fitted {honest.mean():.4f}, "
+        f"more than one {unit}'s standard error ({np.mean(errors):.4f}): the weights follow the very clips they were "
+        f"fitted on. Trust the {trusted}, and take fewer members or a simpler method."
     )
 
 

@@ -54,6 +54,8 @@ def blend(
         print((folder / "blend.json").read_text(encoding="utf-8"))
         return
     print_table(str(folder), *result.score_table())
+    if result.selection_note:
+        print(result.selection_note)
     print(f"{result.reason} {result.summary()}")
     for warning in result.warnings:
         print(f"Warning: {warning}")

@@ -59,10 +59,10 @@ def test_gap_is_warned_of_beyond_one_folds_standard_error():
     for share, warned in ((0.9, False), (1.1, True)):
         # Every clip's true probability is raised by the same factor, so that the log loss falls by its logarithm.
         better = honest * np.exp(share * error)
-        found = gap_warning(better, honest, LABELS, FOLDS)
+        found = gap_warning(better, honest, LABELS, FOLDS, "other folds")
         clipped = losses.mean() - clip_losses(better, LABELS).mean()
         assert (found is not None) == warned == (clipped > error)
-    assert gap_warning(honest, honest, LABELS, np.zeros(N, dtype=np.int64)) is None
+    assert gap_warning(honest, honest, LABELS, np.zeros(N, dtype=np.int64), "other folds") is None
 
 
 @settings(deadline=None)
