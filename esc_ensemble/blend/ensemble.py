@@ -55,11 +55,11 @@ from esc_ensemble.significance import compare_predictions
 IN_SAMPLE = "tuned_in_sample"
 HOW_SCORED: dict[FittedOn, str] = {
     "other folds": "cross-fitted",
-    "selection": "fitted on the selection split, scored on the test",
+    "selection": "fitted on selection, scored on test",
 }
 HOW_IN_SAMPLE: dict[FittedOn, str] = {
     "other folds": "in-sample (too good)",
-    "selection": "scored on the selection split they were fitted on (too good)",
+    "selection": "scored on selection itself (too good)",
 }
 
 

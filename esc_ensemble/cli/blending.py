@@ -24,7 +24,7 @@ def blend(
     as_json: Json = False,
     settings: Annotated[BlendConfig | None, Parameter(name="*", group=SETTINGS)] = None,
 ) -> None:
-    """Calibrate and weigh runs from their fold logits alone; scores are cross-fitted.
+    """Calibrate and weigh runs from their fold logits alone; no clip is scored by what was fitted on it.
 
     Args:
         members: Names of runs, or their folders.

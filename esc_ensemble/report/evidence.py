@@ -23,7 +23,6 @@ NEEDED_OF_MEMBER = ("run", "path", "weight")
 NEEDED_OF_SCORE = ("name", "title", "metrics")
 ARRAYS = ("clip_ids", "labels", "folds", "sources", "probabilities", "member_probabilities")
 DEFAULTS: dict[str, Any] = {
-    "fitted_on": "other folds",
     "warnings": [],
     "comparisons": [],
     "contributions": [],
@@ -111,8 +110,11 @@ class Evidence:
         if len(self.members) > 1:
             return rows
         without_tta = [row for row in rows if row["name"] == "uniform_no_tta"]
-        how = "on the selection split, scored on the test" if self.fitted_on_selection else "cross-fitted"
-        return [{**self.chosen, "title": f"Calibrated, {how}"}, *without_tta]
+        how = " on selection, scored on test" if self.fitted_on_selection else ", cross-fitted"
+        # Of one member the last temperature is its own, not the blend's.
+        own = next((row for row in rows if row["name"].startswith("member:")), self.chosen)
+        before = {"uncalibrated": own.get("uncalibrated")}
+        return [{**self.chosen, **before, "title": f"Calibrated{how}"}, *without_tta]
 
     @property
     def fitted_on_selection(self) -> bool:

@@ -120,8 +120,8 @@ def test_weights_and_temperatures_are_those_of_the_selection_logits_alone(runs: 
 def test_tables_say_what_was_fitted_where(runs: list[Path], tmp_path: Path) -> None:
     result = blend_runs(runs, CONFIG, tmp_path / "out")
     by_name = rows(result)
-    assert by_name["chosen"].title == "Chosen weights, fitted on the selection split, scored on the test"
-    assert by_name["tuned_in_sample"].title.endswith("scored on the selection split they were fitted on (too good)")
+    assert by_name["chosen"].title == "Chosen weights, fitted on selection, scored on test"
+    assert by_name["tuned_in_sample"].title.endswith("scored on selection itself (too good)")
     assert by_name["tuned_in_sample"].metrics["top1"] == by_name["chosen"].selection["selection_top1"]
     assert list(by_name["tuned_in_sample"].by_fold) == [FOLD]
     raw = member_logits("a", SELECTION_FOLD)[0]
