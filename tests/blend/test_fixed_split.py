@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,8 +27,10 @@ from esc_ensemble.blend.result import BlendResult
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.config.blend import Method
 from esc_ensemble.export.source import fit_run, read_blend, read_source
-from esc_ensemble.logits import FoldLogits, LogitsPart, logits_path, read_run, write_logits
+from esc_ensemble.logits import FoldLogits, LogitsPart, empty_part, logits_path, read_run, write_logits
 from esc_ensemble.metrics import clip_losses, log_loss, softmax
+from esc_ensemble.testset.options import PredictOptions
+from esc_ensemble.testset.predict import predict_test
 from tests.blend.make_logits import SHIFTS, make_labels, make_member
 
 N, C = 200, 5
@@ -290,3 +294,23 @@ def test_a_blend_is_read_and_applied_to_new_clips(runs: list[Path], tmp_path: Pa
     np.testing.assert_allclose(applied.probabilities, result.probabilities, rtol=1e-4, atol=1e-6)
     arrays = oof_arrays(result)
     assert arrays["folds"].tolist() == [FOLD] * N and arrays["probabilities"].shape == (N, C)
+
+
+def test_new_clips_are_predicted_by_such_a_blend_and_by_a_run(runs: list[Path], tmp_path: Path) -> None:
+    blend_runs(runs, CONFIG, tmp_path / "out")
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    for number in range(3):
+        soundfile.write(audio / f"{number}.wav", np.zeros(800), 8000)
+    ids = np.array([f"{number}.wav" for number in range(3)])
+    for run in runs:
+        fold = read_run(run).folds[0]
+        test = LogitsPart(ids, np.full(3, -1), fold.test.logits[:, :3])
+        brought = replace(fold, test=test, selection=empty_part(1, C))
+        write_logits(logits_path(run, FOLD).with_name("test.npz"), brought)
+    for folder in (tmp_path / "out", runs[0]):
+        blend = read_source(folder, needs_models=False)
+        predicted = predict_test(blend, folder, [audio], options=PredictOptions(device="cpu"))
+        logits = [[member_logits(member["run"], FOLD)[:, :3]] for member in blend["members"] if member["weight"] > 0.0]
+        expected = apply_blend(blend, logits).probabilities
+        np.testing.assert_allclose(predicted.prediction.probabilities, expected, rtol=1e-6)
