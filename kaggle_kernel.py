@@ -977,7 +977,7 @@ class Attached:
 
     @property
     def score(self) -> float:
-        """Its cross-fitted top-1 as the export tells it, -1 where it does not."""
+        """Its top-1 on clips that it was not fitted on, as the export has it, -1 where it does not."""
         rows = [row for row in self.metadata.get("scores") or () if isinstance(row, dict)]
         chosen = [row for row in rows if row.get("name") == "chosen"]
         row = next(iter(chosen or [row for row in rows if row.get("cross_fitted")]), {})
@@ -1327,7 +1327,8 @@ def run(inputs: Inputs, submission: Submission, settings: Settings, scratch: Pat
 
 def describe(model: Attached) -> str:
     """Says what a model is, in a line."""
-    score = f", cross-fitted top-1 {model.score:.4f}" if model.score >= 0.0 else ""
+    how = "top-1 on its test fold" if model.metadata.get("fitted_on") == "selection" else "cross-fitted top-1"
+    score = f", {how} {model.score:.4f}" if model.score >= 0.0 else ""
     return f"{model.path}: {len(model.metadata['class_names'])} classes, {model.metadata['sample_rate']} Hz{score}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from esc_ensemble.blend.calibrate import fit_temperature
+from esc_ensemble.blend.crossfit import clips_to_fit_on
 from esc_ensemble.config import TrainerConfig
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.splits import folds_to_test
@@ -305,17 +306,17 @@ def _by_clip(runs: Sequence[RunLogits], folds: Sequence[int]) -> tuple[np.ndarra
         chosen = np.isin(run.fold_of_clip, folds)
         logits, labels, fold_of_clip = run.logits[0, chosen], run.labels[chosen], run.fold_of_clip[chosen]
         hits.append((logits.argmax(axis=1) == labels).astype(np.float64))
-        losses.append(clip_losses(softmax(_calibrated(logits, labels, fold_of_clip)), labels))
+        losses.append(clip_losses(softmax(_calibrated(logits, labels, fold_of_clip, run.sources[chosen])), labels))
     return np.stack(hits), np.stack(losses)
 
 
-def _calibrated(logits: np.ndarray, labels: np.ndarray, fold_of_clip: np.ndarray) -> np.ndarray:
+def _calibrated(logits: np.ndarray, labels: np.ndarray, fold_of_clip: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """Logits (N, C), each fold's divided by the temperature of least log loss on the others; one alone as it is."""
     calibrated = logits.astype(np.float64)
     for fold in np.unique(fold_of_clip):
-        others = fold_of_clip != fold
+        others = clips_to_fit_on(fold_of_clip, sources, fold)
         if others.any():
-            calibrated[~others] /= fit_temperature(logits[others], labels[others])
+            calibrated[fold_of_clip == fold] /= fit_temperature(logits[others], labels[others])
     return calibrated
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from esc_ensemble.errors import LogitsError
 from esc_ensemble.files import write_json
 from esc_ensemble.logits import FoldLogits, logits_path, read_logits
-from esc_ensemble.metrics import mean_and_std, score, softmax, top_k_accuracy
+from esc_ensemble.metrics import mean_and_std, score, selection_scores, softmax, top_k_accuracy
 
 
 def read_finished(run_dir: Path, fold: int, config_hash: str, dataset_fingerprint: str) -> FoldLogits | None:
@@ -33,6 +33,8 @@ def remove_half_written(folder: Path) -> None:
 def write_metrics(run_dir: Path, finished: Sequence[FoldLogits], protocol: str) -> dict[str, Any]:
     """Scores each fold's unshifted logits, and the mean over its shifts by top-1, and writes `metrics.json`.
 
+    Folds with a labeled selection split get its scores too (`selection_top1`, `selection_log_loss`).
+
     Args:
         run_dir: the run's folder.
         finished: its folds that are done, in the order of the table.
@@ -52,6 +54,7 @@ def write_metrics(run_dir: Path, finished: Sequence[FoldLogits], protocol: str) 
         folds[str(logits.fold)] = {
             **score(softmax(test.logits[centre]), test.labels),
             "top1_tta": top_k_accuracy(test.logits.mean(axis=0), test.labels, 1),
+            **selection_scores(softmax(logits.selection.logits[centre]), logits.selection.labels),
         }
     over_folds = mean_and_std({int(fold): scores for fold, scores in folds.items()}) if folds else {}
     metrics = {

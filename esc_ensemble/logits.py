@@ -210,7 +210,11 @@ def read_run(run_dir: Path) -> RunLogits:
     problems = _run_problems(run_dir, by_path)
     if problems:
         raise LogitsError(list_problems(f"The folds of run {run_dir} do not fit together:", problems))
-    folds = sorted(by_path.values(), key=lambda fold: fold.fold)
+    return join_folds(run_dir, sorted(by_path.values(), key=lambda fold: fold.fold))
+
+
+def join_folds(run_dir: Path, folds: Sequence[FoldLogits]) -> RunLogits:
+    """Returns the run of these folds, which fit together and are ordered by number; its clips are their test clips."""
     tests = [fold.test for fold in folds]
     return RunLogits(
         name=folds[0].run,

@@ -9,6 +9,8 @@ import numpy as np
 from esc_ensemble.errors import DataError
 
 METRICS = ("top1", "top3", "macro_f1", "log_loss", "ece")
+SELECTION_METRICS = ("top1", "log_loss")
+"""Metrics of the selection split that are reported next to those of the test."""
 ECE_BINS = 15
 # Resampled indices held at once by the bootstrap, 32 MB; more draws are made block by block.
 BOOTSTRAP_BLOCK = 1 << 22
@@ -114,6 +116,19 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
+def selection_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Returns selection_top1 and selection_log_loss of a selection split, nothing where it has no labeled clip.
+
+    Args:
+        probabilities: (N, C), rows sum to 1.
+        labels: (N,), -1 where unknown.
+    """
+    if not (labels >= 0).any():
+        return {}
+    scores = score(probabilities, labels)
+    return {f"selection_{name}": scores[name] for name in SELECTION_METRICS}
+
+
 def per_fold_scores(
     probabilities: np.ndarray, labels: np.ndarray, fold_of_clip: np.ndarray
 ) -> dict[int, dict[str, float]]:
@@ -131,13 +146,13 @@ def per_fold_scores(
 
 
 def mean_and_std(by_fold: Mapping[int, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Gives each metric's mean and sample standard deviation (n - 1; 0 for one fold) over the folds.
+    """Gives each metric's mean and sample standard deviation (n - 1; 0 for one fold) over the folds that have it.
 
     Args:
-        by_fold: what `per_fold_scores` gives.
+        by_fold: what `per_fold_scores` returns, with or without `selection_scores`.
     """
-    names = next(iter(by_fold.values()))
-    values = {name: np.array([scores[name] for scores in by_fold.values()]) for name in names}
+    names = dict.fromkeys(name for scores in by_fold.values() for name in scores)
+    values = {name: np.array([scores[name] for scores in by_fold.values() if name in scores]) for name in names}
     return {
         name: {"mean": float(value.mean()), "std": float(value.std(ddof=1)) if len(value) > 1 else 0.0}
         for name, value in values.items()

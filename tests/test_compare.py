@@ -16,7 +16,7 @@ import torch
 from esc_ensemble import compare
 from esc_ensemble.__main__ import main
 from esc_ensemble.blend.calibrate import fit_temperature
-from esc_ensemble.compare import BASE, heard, judge, plan, plot
+from esc_ensemble.compare import BASE, _by_clip, heard, judge, plan, plot
 from esc_ensemble.config import TrainAConfig
 from esc_ensemble.errors import ConfigError, DiskError
 from esc_ensemble.files import folder_lock
@@ -108,6 +108,19 @@ def test_log_losses_are_those_after_a_temperature_from_the_other_folds(made: Mad
         temperature = fit_temperature(run.logits[0, there], run.labels[there])
         losses.append(clip_losses(softmax(run.logits[0, here].astype(float) / temperature), run.labels[here]))
     assert judge("x", [run], [run], two).log_loss == pytest.approx(np.concatenate(losses).mean())
+
+
+def test_a_source_in_two_folds_chooses_no_temperature_for_itself(made: Made) -> None:
+    run = read_run(made.runs[0])
+    sources = run.sources.copy()
+    here, there = (np.flatnonzero(run.fold_of_clip == fold) for fold in run.fold_numbers[:2])
+    sources[there[:5]] = sources[here[0]]
+    both = replace(run, sources=sources)
+    wrong = run.logits.copy()
+    wrong[:, there[:5]] *= -5.0
+    first = run.fold_numbers[:2]
+    clean, misled = (_by_clip([each], first)[1][0, : len(here)] for each in (both, replace(both, logits=wrong)))
+    np.testing.assert_array_equal(clean, misled)
 
 
 def test_the_spread_over_seeds_is_told(made: Made) -> None:

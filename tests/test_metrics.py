@@ -103,6 +103,8 @@ def test_folds_mean_and_std_by_hand():
     assert {fold: scores["top1"] for fold, scores in by_fold.items()} == {3: 1.0, 7: 0.5}
     over = metrics.mean_and_std(by_fold)["top1"]
     assert over == {"mean": 0.75, "std": pytest.approx(np.sqrt(0.125))}
+    some = metrics.mean_and_std({1: {"top1": 0.5}, 2: {"top1": 1.0, "selection_top1": 0.25}})
+    assert list(some) == ["top1", "selection_top1"] and some["selection_top1"] == {"mean": 0.25, "std": 0.0}
     assert metrics.mean_and_std({1: {"top1": 0.5}}) == {"top1": {"mean": 0.5, "std": 0.0}}
 
 

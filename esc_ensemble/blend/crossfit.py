@@ -1,4 +1,7 @@
-"""Cross-fitting: temperatures and weights are fitted on the other folds and scored on this one."""
+"""Cross-fitting: temperatures and weights are fitted on the other folds and scored on this one.
+
+With one fixed split there are no other folds: the selection split takes their place.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,21 @@ class OofLogits:
     """(N,) int64, -1 where unknown."""
     fold_index: np.ndarray
     """(N,) int64, place of the clip's fold among the K folds."""
+    sources: np.ndarray
+    """(N,) str, the recording each clip was cut from."""
     selection_temperatures: np.ndarray
     """(M, K), fitted on each fold's selection split; NaN for members without one."""
     plain: tuple[int, ...]
     """For each member, which of its shifts is the clip as it is; the first where that does not count."""
     costs: tuple[Cost | None, ...] = ()
     """What each member costs, heard once, where that is known; needed where a limit is set."""
+    selection: OofLogits | None = None
+    """With one fixed split: the selection clips, their parts as folds; everything is fitted on them."""
+
+    @property
+    def basis(self) -> OofLogits:
+        """Returns the clips that weights are fitted on: the selection split's, or else these, fold by fold."""
+        return self if self.selection is None else self.selection
 
     @property
     def n_folds(self) -> int:
@@ -65,14 +77,16 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """Predictions of each fold by a blend that was fitted on the other folds."""
+    """Predictions of each fold by a blend that was fitted on the other folds, or on the selection split."""
 
     probabilities: np.ndarray
     """(N, C)."""
     before: np.ndarray
     """(N, C) the same without the blend's own temperature."""
     fits: tuple[Fit, ...]
-    """K fits, each without its fold."""
+    """K fits, each without its fold; with one fixed split the one fit on the selection split."""
+    selection: np.ndarray | None = None
+    """(number of selection clips, C): with one fixed split the same fit's probabilities of those."""
 
     @property
     def weights(self) -> np.ndarray:
@@ -87,18 +101,22 @@ def oof_logits(members: MemberLogits, config: BlendConfig, costs: tuple[Cost | N
         LogitsError: a shift is asked for that a member has not stored, or a member that is not there.
     """
     counting = members.counting_shifts(config)
+    temperatures = np.array(
+        [selection_temperatures(run, chosen) for run, chosen in zip(members.runs, counting, strict=True)]
+    )
     return OofLogits(
         logits=tuple(logits[chosen] for logits, chosen in zip(members.logits, counting, strict=True)),
         labels=members.labels,
         fold_index=np.searchsorted(members.fold_numbers, members.fold_of_clip),
-        selection_temperatures=np.array(
-            [selection_temperatures(run, chosen) for run, chosen in zip(members.runs, counting, strict=True)]
-        ),
+        sources=members.sources,
+        # The parts of a selection split are of the same models, which have no other split: (M, 1) -> (M, K).
+        selection_temperatures=np.broadcast_to(temperatures, (len(members.runs), len(members.fold_numbers))),
         plain=tuple(
             int(np.flatnonzero(shifts[chosen] == 0.0)[0]) if (shifts[chosen] == 0.0).any() else 0
             for shifts, chosen in zip(members.shifts, counting, strict=True)
         ),
         costs=costs,
+        selection=None if members.selection is None else oof_logits(members.selection, config, costs),
     )
 
 
@@ -126,7 +144,22 @@ def take_members(oof: OofLogits, kept: Sequence[int], plain_only: Sequence[int] 
         selection_temperatures=oof.selection_temperatures[list(kept)],
         plain=tuple(0 if member in plain_only else oof.plain[member] for member in kept),
         costs=tuple(oof.costs[member] for member in kept) if oof.costs else (),
+        selection=None if oof.selection is None else take_members(oof.selection, kept, plain_only),
     )
+
+
+def clips_to_fit_on(fold_index: np.ndarray, sources: np.ndarray, fold: int) -> np.ndarray:
+    """Selects the clips of the other folds whose source is not in this fold too, as training does.
+
+    Args:
+        fold_index: (N,) the fold of each clip.
+        sources: (N,) the recording each clip was cut from.
+        fold: the fold that is scored.
+
+    Returns:
+        (N,) bool.
+    """
+    return ~np.isin(sources, sources[fold_index == fold])
 
 
 def fit_temperatures(oof: OofLogits, clips: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
@@ -162,13 +195,18 @@ def fit_blend(
 ) -> Fit:
     """Fits temperatures and weights on some clips, or on all: the blend to deploy, whose own score is in-sample.
 
+    With one fixed split the blend to deploy is fitted on the selection split.
+
     Args:
         oof: the members' logits.
         config: method and the rest.
-        clips: (N,) bool, which clips may be looked at; all where not given.
+        clips: (N,) bool, which clips may be looked at; all, or the selection split, where not given.
         advance: moved on by `config.trials`.
         study: name of the Optuna study in a shared storage.
     """
+    if clips is None and oof.selection is not None:
+        fit = fit_blend(oof.selection, config, advance=advance, study=study)
+        return replace(fit, temperatures=oof.selection_temperatures)
     clips = np.ones(len(oof.labels), dtype=bool) if clips is None else clips
     temperatures = fit_temperatures(oof, clips)
     usable = clips & (oof.labels >= 0)
@@ -185,7 +223,8 @@ def fit_blend(
 def cross_fit(oof: OofLogits, config: BlendConfig, advance: Advance = stay_silent, study: str = "") -> CrossFit:
     """Predicts each fold with temperatures and weights fitted on the other folds.
 
-    Where the other folds hold no labelled clip, nothing can be fitted: temperatures are 1 and weights equal.
+    With one fixed split they are fitted on the selection split. Without one, where the other folds hold no labelled
+    clip, nothing can be fitted: temperatures are 1 and weights equal.
 
     Args:
         oof: the members' logits.
@@ -193,23 +232,39 @@ def cross_fit(oof: OofLogits, config: BlendConfig, advance: Advance = stay_silen
         advance: moved on by `config.trials` a fold.
         study: name of the Optuna studies in a shared storage.
     """
+    if oof.selection is not None:
+        return predict_all(oof, fit_blend(oof, config, advance=advance, study=f"{study}-all"))
     probabilities, before = np.empty_like(oof.means[0]), np.empty_like(oof.means[0])
     fits = []
     for fold in range(oof.n_folds):
         held_out = oof.fold_index == fold
-        fit = fit_blend(oof, config, ~held_out, advance, f"{study}-without-{fold}")
+        fit = fit_blend(
+            oof, config, clips_to_fit_on(oof.fold_index, oof.sources, fold), advance, f"{study}-without-{fold}"
+        )
         probabilities[held_out] = apply_fit(oof, fit, held_out)
         before[held_out] = apply_fit(oof, fit, held_out, warm=False)
         fits.append(fit)
     return CrossFit(probabilities, before, tuple(fits))
 
 
+def predict_all(oof: OofLogits, fit: Fit) -> CrossFit:
+    """Predicts all clips, and the selection clips where everything was fitted on them, by one fit."""
+    everything = np.ones(len(oof.labels), dtype=bool)
+    selection = None
+    if oof.selection is not None:
+        of_parts = replace(fit, temperatures=np.repeat(fit.temperatures, oof.selection.n_folds, axis=1))
+        selection = predict_all(oof.selection, of_parts).probabilities
+    return CrossFit(
+        apply_fit(oof, fit, everything), apply_fit(oof, fit, everything, warm=False), (fit,), selection=selection
+    )
+
+
 def cross_fit_members(oof: OofLogits) -> np.ndarray:
-    """Gives each member's calibrated log-probabilities (M, N, C), its temperature fitted on the other folds."""
+    """Gives each member's calibrated log-probabilities (M, N, C), its temperature fitted without their fold."""
     log_probs = np.empty_like(oof.means)
     for fold in range(oof.n_folds):
         held_out = oof.fold_index == fold
-        temperatures = fit_temperatures(oof, ~held_out)
+        temperatures = fit_temperatures(oof, clips_to_fit_on(oof.fold_index, oof.sources, fold))
         log_probs[:, held_out] = log_probabilities(oof.means[:, held_out], temperatures[:, [fold]])
     return log_probs
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from esc_ensemble.blend.crossfit import OofLogits, cross_fit, take_members
+from esc_ensemble.blend.members import FittedOn
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.config.blend import Combiner
 from esc_ensemble.metrics import clip_losses
@@ -29,7 +30,7 @@ class Contribution:
 
 
 def contributions(
-    oof: OofLogits, names: Sequence[str], sources: np.ndarray, config: BlendConfig, combiner: Combiner
+    oof: OofLogits, names: Sequence[str], config: BlendConfig, combiner: Combiner
 ) -> tuple[Contribution, ...]:
     """Leaves out one member after the other, fits the rest anew and compares, both cross-fitted.
 
@@ -39,7 +40,6 @@ def contributions(
     Args:
         oof: the members' logits.
         names: of the M members.
-        sources: (N,) the recording each clip was cut from.
         config: method and the rest.
         combiner: the blend's.
     """
@@ -58,7 +58,7 @@ def contributions(
     for left_out, name in enumerate(names):
         kept = [member for member in range(oof.n_members) if member != left_out]
         rest = cross_fit(take_members(oof, kept), quick).probabilities
-        loss = compare_predictions(whole, rest, oof.labels, sources, n_draws=config.bootstrap, seed=config.seed)
+        loss = compare_predictions(whole, rest, oof.labels, oof.sources, n_draws=config.bootstrap, seed=config.seed)
         found.append(Contribution(name, loss))
     return tuple(found)
 
@@ -87,7 +87,19 @@ def missing_folds_warning(fold_numbers: Sequence[int]) -> str | None:
     return f"Fold {numbers} is missing: its clips are in no score. Train it, and blend again."
 
 
-def gap_warning(in_sample: np.ndarray, crossed: np.ndarray, labels: np.ndarray, fold_index: np.ndarray) -> str | None:
+def selection_warning(problem: str) -> str | None:
+    """Returns why weights of one fixed split cannot be fitted on its selection split; None where nothing is wrong."""
+    if not problem:
+        return None
+    return (
+        f"There is one test fold, and weights cannot be fitted on the selection split: {problem}. Weights are equal. "
+        "Train all members with the same selection split: the same seed and fraction, or a fixed fold."
+    )
+
+
+def gap_warning(
+    in_sample: np.ndarray, crossed: np.ndarray, labels: np.ndarray, fold_index: np.ndarray, fitted_on: FittedOn
+) -> str | None:
     """Says so if the in-sample log loss lies below the cross-fitted one by more than one fold's standard error.
 
     Args:
@@ -95,6 +107,7 @@ def gap_warning(in_sample: np.ndarray, crossed: np.ndarray, labels: np.ndarray, 
         crossed: (N, C) cross-fitted ones.
         labels: (N,), -1 where unknown; those clips do not count.
         fold_index: (N,) the clip's fold.
+        fitted_on: what these clips are: those of all folds, or the selection split, whose parts are the folds.
     """
     known = labels >= 0
     fitted, honest = clip_losses(in_sample[known], labels[known]), clip_losses(crossed[known], labels[known])
@@ -103,10 +116,14 @@ def gap_warning(in_sample: np.ndarray, crossed: np.ndarray, labels: np.ndarray, 
     gap = honest.mean() - fitted.mean()
     if len(of_fold) < 2 or not errors or gap <= np.mean(errors):
         return None
+    where, unit, trusted = {
+        "other folds": ("", "fold", "cross-fitted score"),
+        "selection": (" on the selection split", "part", "score on the test"),
+    }[fitted_on]
     return (
-        f"The in-sample log loss {fitted.mean():.4f} lies {gap:.4f} below the cross-fitted {honest.mean():.4f}, more "
-        f"than one fold's standard error ({np.mean(errors):.4f}): the weights follow the very clips they were fitted "
-        "on. Trust the cross-fitted score, and take fewer members or a simpler method."
+        f"The in-sample log loss {fitted.mean():.4f}{where} lies {gap:.4f} below the cross-fitted {honest.mean():.4f}, "
+        f"more than one {unit}'s standard error ({np.mean(errors):.4f}): the weights follow the very clips they were "
+        f"fitted on. Trust the {trusted}, and take fewer members or a simpler method."
     )
 
 
@@ -120,7 +137,8 @@ def leak_warnings(
     """Names members that are far better on one fold than their other folds let expect: did they see its clips?
 
     What makes a fold easy makes it easy for all members, so each member's losses are taken relative to the others'
-    mean, averaged over each source, and the fold's compared with the other folds' by Welch's t test.
+    mean, averaged over the clips of each source in each fold, and the fold's compared with the other folds' by
+    Welch's t test.
 
     Args:
         log_probs: (M, N, C) each member's cross-fitted log-probabilities.
@@ -135,14 +153,17 @@ def leak_warnings(
     if len(names) < 2 or not known.any():
         return []
     losses = np.stack([clip_losses(np.exp(member[known]), labels[known]) for member in log_probs])  # (M, N)
-    _, first, source_of_clip = np.unique(sources[known], return_index=True, return_inverse=True)
-    sizes = np.bincount(source_of_clip)
-    folds = fold_of_clip[known][first]  # (G,)
+    _, source_of_clip = np.unique(sources[known], return_inverse=True)
+    # A source may have clips in two published folds: (source, fold) pairs are the groups.
+    pairs = np.stack([source_of_clip, fold_of_clip[known]])  # (2, N)
+    (_, folds), group_of_clip = np.unique(pairs, axis=1, return_inverse=True)  # (G,), (N,)
+    group_of_clip = group_of_clip.ravel()
+    sizes = np.bincount(group_of_clip)
     limit = LEAK_P / (len(names) * len(np.unique(folds)))
     found = []
     for member, name in enumerate(names):
         others = np.delete(losses, member, axis=0).mean(axis=0)
-        relative = np.bincount(source_of_clip, weights=losses[member] - others) / sizes  # (G,)
+        relative = np.bincount(group_of_clip, weights=losses[member] - others) / sizes  # (G,)
         for fold in np.unique(folds):
             here, elsewhere = relative[folds == fold], relative[folds != fold]
             if min(len(here), len(elsewhere)) < 3:

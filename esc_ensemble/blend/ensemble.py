@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from esc_ensemble.blend.budget import ALL_SHIFTS, front, total_cost
-from esc_ensemble.blend.combine import COMBINERS
+from esc_ensemble.blend.combine import COMBINERS, mean_over_shifts
 from esc_ensemble.blend.costs import Cost
 from esc_ensemble.blend.crossfit import (
     CrossFit,
     OofLogits,
-    apply_fit,
     cross_fit,
     cross_fit_members,
     fit_blend,
     fit_temperatures,
     oof_logits,
+    predict_all,
     take_members,
 )
 from esc_ensemble.blend.diagnostics import (
@@ -28,8 +29,9 @@ from esc_ensemble.blend.diagnostics import (
     gap_warning,
     leak_warnings,
     missing_folds_warning,
+    selection_warning,
 )
-from esc_ensemble.blend.members import MemberLogits, align_members
+from esc_ensemble.blend.members import FittedOn, MemberLogits, align_members
 from esc_ensemble.blend.objective import Evidence
 from esc_ensemble.blend.output import check_place, write_blend
 from esc_ensemble.blend.result import BlendResult, FrontPoint, ScoreRow
@@ -43,6 +45,7 @@ from esc_ensemble.metrics import (
     mean_and_std,
     per_fold_scores,
     score,
+    selection_scores,
     softmax,
     top1_interval,
 )
@@ -50,6 +53,14 @@ from esc_ensemble.progress import Advance, progress, stay_silent
 from esc_ensemble.significance import compare_predictions
 
 IN_SAMPLE = "tuned_in_sample"
+HOW_SCORED: dict[FittedOn, str] = {
+    "other folds": "cross-fitted",
+    "selection": "fitted on selection, scored on test",
+}
+HOW_IN_SAMPLE: dict[FittedOn, str] = {
+    "other folds": "in-sample (too good)",
+    "selection": "scored on selection itself (too good)",
+}
 
 
 def blend_runs(
@@ -94,18 +105,22 @@ def fit_runs(
     costs = costs or (None,) * len(members.names)
     oof = oof_logits(members, config, costs)
     equal = config.model_copy(update={"method": "uniform", "storage": ""})
-    with _progress(config, oof.n_folds + 1) as advance:
+    # The clips that weights are fitted on also decide: with one fixed split the test chooses nothing.
+    seen = oof.basis
+    with _progress(config, seen.n_folds + 1) as advance:
         tuned_fit = fit_blend(oof, config, advance=advance, study=f"{study}-all")
-        tuned = cross_fit(oof, config, advance, study)
+        tuned_on_seen = cross_fit(seen, config, advance, study)
+    keep_tuned, reason = decide(oof, tuned_on_seen, cross_fit(seen, equal), config)
+    tuned = tuned_on_seen if seen is oof else predict_all(oof, tuned_fit)
     uniform = cross_fit(oof, equal)
-    keep_tuned, reason = decide(oof, tuned, uniform, members.sources, config)
     fit, crossed = (tuned_fit, tuned) if keep_tuned else (fit_blend(oof, equal), uniform)
     log_probs = cross_fit_members(oof)
-    everything = np.ones(len(oof.labels), dtype=bool)
-    in_sample = apply_fit(oof, tuned_fit, everything)
+    fitted = predict_all(oof, tuned_fit)
+    in_sample = fitted.probabilities if fitted.selection is None else fitted.selection
     general = (
         missing_folds_warning(members.fold_numbers),
-        gap_warning(in_sample, tuned.probabilities, oof.labels, oof.fold_index),
+        selection_warning(members.selection_problem),
+        gap_warning(in_sample, tuned_on_seen.probabilities, seen.labels, seen.fold_index, members.fitted_on),
     )
     table = _score_table(
         members,
@@ -129,7 +144,7 @@ def fit_runs(
         from_selection=tuple(bool(known) for known in ~np.isnan(oof.selection_temperatures).any(axis=1)),
         mixture=fit.mixture,
         tuned=tuned_fit.mixture,
-        fold_weights=tuned.weights,
+        fold_weights=tuned_on_seen.weights,
         fallback=not keep_tuned,
         reason=reason,
         warnings=(
@@ -144,9 +159,7 @@ def fit_runs(
             for name, other in against.items()
             if len(members.names) > 1
         },
-        contributions=contributions(
-            oof, members.names, members.sources, config if keep_tuned else equal, fit.mixture.combiner
-        ),
+        contributions=contributions(oof, members.names, config if keep_tuned else equal, fit.mixture.combiner),
         correlation=error_correlation(log_probs.argmax(axis=2), oof.labels),
         probabilities=crossed.probabilities,
         member_probabilities=np.exp(log_probs),
@@ -155,20 +168,18 @@ def fit_runs(
     )
 
 
-def decide(
-    oof: OofLogits, tuned: CrossFit, uniform: CrossFit, sources: np.ndarray, config: BlendConfig
-) -> tuple[bool, str]:
+def decide(oof: OofLogits, tuned: CrossFit, uniform: CrossFit, config: BlendConfig) -> tuple[bool, str]:
     """Says whether the tuned weights beat equal ones by more than their noise, and why.
 
-    Both are cross-fitted and compared clip by clip on what was tuned (log loss or error). As in the rule of one
-    standard error (Breiman et al. 1984) equal weights win unless the mean gain is above its standard error over
-    resampled sources. A 95 % interval asks for more than some hundred clips can show, and keeps members that drag.
+    Both are cross-fitted, with one fixed split over parts of the selection split, and compared clip by clip on what
+    was tuned (log loss or error). As in the rule of one standard error (Breiman et al. 1984) equal weights win unless
+    the mean gain is above its standard error over resampled sources. A 95 % interval asks for more than some hundred
+    clips can show, and keeps members that drag.
 
     Args:
         oof: the members' logits.
-        tuned: the cross-fitted predictions of tuned weights.
-        uniform: those of equal weights.
-        sources: (N,) the recording each clip was cut from.
+        tuned: the cross-fitted predictions by tuned weights of the clips that these are fitted on (`oof.basis`).
+        uniform: those by equal weights.
         config: objective, number of resamples, seed.
 
     Returns:
@@ -178,14 +189,17 @@ def decide(
         return True, "One member has nothing to tune."
     if config.method == "uniform":
         return True, "Equal weights, as asked for."
-    known = oof.labels >= 0
-    if len(np.unique(oof.fold_index[known])) < 2:
-        return False, "Equal weights: with labels in one fold only, tuned weights cannot be scored honestly."
-    labels = oof.labels[known]
+    seen, on_selection = oof.basis, oof.selection is not None
+    known = seen.labels >= 0
+    if len(np.unique(seen.fold_index[known])) < 2:
+        where = "of one source only in the selection split" if on_selection else "in one fold only"
+        return False, f"Equal weights: with labels {where}, tuned weights cannot be scored honestly."
+    labels = seen.labels[known]
     gain = _losses(uniform.probabilities[known], labels, config) - _losses(tuned.probabilities[known], labels, config)
-    error = float(bootstrap_means(gain, sources[known], config.bootstrap, config.seed).std())
+    error = float(bootstrap_means(gain, seen.sources[known], config.bootstrap, config.seed).std())
     what = "log loss" if config.objective == "log_loss" else "error"
-    numbers = f"cross-fitted gain in {what} over equal weights {gain.mean():.4f}, standard error {error:.4f}"
+    where = f", over {seen.n_folds} parts of the selection split" if on_selection else ""
+    numbers = f"cross-fitted gain in {what} over equal weights {gain.mean():.4f}, standard error {error:.4f}{where}"
     if gain.mean() > error:
         return True, f"Tuned weights: {numbers}."
     return False, f"Equal weights: tuning does not beat them by more than its noise ({numbers})."
@@ -217,24 +231,57 @@ def _score_table(
 ) -> tuple[ScoreRow, ...]:
     chosen = tuned if keep_tuned else uniform
     tunes = config.method != "uniform"
-    rows = [("chosen", f"{'Chosen' if tunes else 'Equal'} weights, cross-fitted", chosen.probabilities, chosen.before)]
+    how = HOW_SCORED[members.fitted_on]
+    rows = [("chosen", f"{'Chosen' if tunes else 'Equal'} weights, {how}", chosen)]
     if tunes:
-        rows.insert(0, ("tuned_cross_fitted", "Tuned weights, cross-fitted", tuned.probabilities, tuned.before))
-        rows.append(("uniform", "Equal weights", uniform.probabilities, uniform.before))
+        rows.insert(0, ("tuned_cross_fitted", f"Tuned weights, {how}", tuned))
+        rows.append(("uniform", "Equal weights", uniform))
     if config.tta:
         off = {"method": "uniform", "storage": "", "tta": False, "shifts": (), "member_shifts": {}}
         without = config.model_copy(update=off)
         plain = cross_fit(oof_logits(members, without, oof.costs), without)
-        rows.append(("uniform_no_tta", "Equal weights, without TTA", plain.probabilities, plain.before))
-    rows.append((IN_SAMPLE, f"{'Tuned' if tunes else 'Equal'} weights, in-sample (too good)", in_sample, in_sample))
-    rows += [
-        (f"member:{name}", name, np.exp(own), softmax(raw))
-        for name, own, raw in zip(members.names, log_probs, oof.means, strict=True)
-    ]
-    return tuple(
-        score_row(name, title, probabilities, before, members=members, config=config)
-        for name, title, probabilities, before in rows
-    )
+        rows.append(("uniform_no_tta", "Equal weights, without TTA", plain))
+    table = []
+    for name, title, crossed in rows:
+        row = score_row(name, title, crossed.probabilities, crossed.before, members=members, config=config)
+        if crossed.selection is not None:
+            row = replace(row, selection=selection_scores(crossed.selection, oof.basis.labels))
+        table.append(row)
+    in_sample_title = f"{'Tuned' if tunes else 'Equal'} weights, {HOW_IN_SAMPLE[members.fitted_on]}"
+    seen = members
+    if members.selection is not None:  # its parts are not folds
+        only = np.full(len(members.selection.labels), members.fold_numbers[0])
+        seen = replace(members.selection, fold_of_clip=only)
+    table.append(score_row(IN_SAMPLE, in_sample_title, in_sample, in_sample, members=seen, config=config))
+    for member, (name, own, raw) in enumerate(zip(members.names, log_probs, oof.means, strict=True)):
+        row = score_row(f"member:{name}", name, np.exp(own), softmax(raw), members=members, config=config)
+        table.append(
+            replace(row, selection=_selection_scores(members, member, oof.selection_temperatures[member], config))
+        )
+    return tuple(table)
+
+
+def _selection_scores(
+    members: MemberLogits, member: int, temperatures: np.ndarray, config: BlendConfig
+) -> dict[str, float]:
+    """Scores a member on its selection splits, on the mean over folds; nothing where a fold has none.
+
+    Args:
+        members: the aligned runs.
+        member: which of them.
+        temperatures: (K,) fitted on the selection splits, NaN where there are none.
+        config: which shifts count.
+    """
+    if np.isnan(temperatures).any():
+        return {}
+    chosen = members.counting_shifts(config)[member]
+    by_fold = {
+        fold.fold: selection_scores(
+            softmax(mean_over_shifts(fold.selection.logits[chosen]) / temperature), fold.selection.labels
+        )
+        for fold, temperature in zip(members.runs[member].folds, temperatures, strict=True)
+    }
+    return {name: value["mean"] for name, value in mean_and_std(by_fold).items()}
 
 
 def score_row(
@@ -260,10 +307,10 @@ def _front(oof: OofLogits, members: MemberLogits, config: BlendConfig) -> tuple[
     costs = [cost for cost in oof.costs if cost is not None]
     if len(costs) < oof.n_members or oof.n_members < 2:
         return ()
-    known = oof.labels >= 0
-    everything = np.ones(len(known), dtype=bool)
-    by_clip = fit_temperatures(oof, everything)[:, oof.fold_index[known]]
-    seen = Evidence([logits[:, known] for logits in oof.logits], by_clip, oof.labels[known])
+    basis = oof.basis
+    known = basis.labels >= 0
+    by_clip = fit_temperatures(basis, known)[:, basis.fold_index[known]]
+    seen = Evidence([logits[:, known] for logits in basis.logits], by_clip, basis.labels[known])
     in_megabytes = config.max_mb > 0.0 and not config.max_ms
     quick = config.model_copy(
         update={

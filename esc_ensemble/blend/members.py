@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from esc_ensemble.config import BlendConfig
+from esc_ensemble.data.folding import assign_folds
 from esc_ensemble.errors import LogitsError, list_problems
-from esc_ensemble.logits import RunLogits, logits_path
+from esc_ensemble.logits import RunLogits, empty_part, join_folds, logits_path
 
 MAX_NAMED = 5
+FittedOn = Literal["other folds", "selection"]
+"""What the weights and temperatures that a clip is scored with are fitted on."""
+SELECTION_PARTS = 5
+"""Parts of a selection split that weights are cross-validated on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +36,10 @@ class MemberLogits:
     """(N,) str."""
     logits: tuple[np.ndarray, ...]
     """M arrays (S, N, C) float32; S is each member's own number of shifts."""
+    selection: MemberLogits | None = None
+    """With a single test fold: the selection split of its members, dealt to parts (`fold_of_clip`) by source."""
+    selection_problem: str = ""
+    """Why members of which some have a selection split cannot be fitted on it; empty where nothing is wrong."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,7 +54,12 @@ class MemberLogits:
     @property
     def fold_numbers(self) -> tuple[int, ...]:
         """K fold numbers, rising."""
-        return self.runs[0].fold_numbers
+        return tuple(int(fold) for fold in np.unique(self.fold_of_clip))
+
+    @property
+    def fitted_on(self) -> FittedOn:
+        """What a blend of these members is fitted on."""
+        return "other folds" if self.selection is None else "selection"
 
     @property
     def shifts(self) -> tuple[np.ndarray, ...]:
@@ -97,6 +112,35 @@ def align_members(runs: Sequence[RunLogits]) -> MemberLogits:
         problems = find(runs)
         if problems:
             raise LogitsError(list_problems(headline, problems))
+    selection, selection_problem = _align_selection(runs)
+    return replace(_in_one_order(runs), selection=selection, selection_problem=selection_problem)
+
+
+def _align_selection(runs: Sequence[RunLogits]) -> tuple[MemberLogits | None, str]:
+    """Returns the selection split of runs with one fixed split, and why there is none where some run has one."""
+    if len(runs[0].folds) > 1:
+        return None, ""
+    splits = [_selection_run(run) for run in runs]
+    without = [run.name for run, split in zip(runs, splits, strict=True) if not (split.labels >= 0).any()]
+    if without:
+        named = f"{', '.join(without)} {'has' if len(without) == 1 else 'have'}"
+        return None, "" if len(without) == len(runs) else f"{named} no labeled selection split"
+    problems = _other_clips(splits)
+    if problems:
+        return None, f"the members' selection splits differ: {problems[0]}"
+    aligned = _in_one_order(splits)
+    parts = assign_folds(aligned.sources.tolist(), aligned.labels.astype(str).tolist(), SELECTION_PARTS)
+    return replace(aligned, fold_of_clip=np.array(parts)), ""
+
+
+def _selection_run(run: RunLogits) -> RunLogits:
+    """Returns a run whose test clips are the selection clips of this run's only fold."""
+    (fold,) = run.folds
+    empty = empty_part(len(fold.shifts), len(fold.class_names))
+    return join_folds(run.path, [replace(fold, test=fold.selection, selection=empty)])
+
+
+def _in_one_order(runs: Sequence[RunLogits]) -> MemberLogits:
     orders = [np.argsort(run.clip_ids) for run in runs]
     first, order = runs[0], orders[0]
     # Trainers other than ours may name no sources; those that do were checked to see the same data.

@@ -83,7 +83,8 @@ def _unwritable(out_dir: Path, error: OSError) -> WorkError:
 def describe(result: BlendResult, out_dir: Path) -> dict[str, Any]:
     """Gives the content of blend.json. Run folders are named relative to `out_dir`."""
     members, config, mixture = result.members, result.config, result.mixture
-    folds = members.fold_numbers
+    # Folds, or the parts of the selection split, that weights were found without.
+    left_out = members.fold_numbers if members.selection is None else members.selection.fold_numbers
     return {
         "schema": SCHEMA,
         "name": out_dir.name,
@@ -94,6 +95,7 @@ def describe(result: BlendResult, out_dir: Path) -> dict[str, Any]:
         "bias": None if mixture.bias is None else mixture.bias.tolist(),
         "tta": config.tta,
         "settings": identity(config),
+        "fitted_on": members.fitted_on,
         "cost": None if result.cost is None else vars(result.cost),
         "class_names": list(members.class_names),
         "dataset_fingerprint": members.dataset_fingerprint,
@@ -102,7 +104,7 @@ def describe(result: BlendResult, out_dir: Path) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "tuned_weights": result.tuned.weights.tolist(),
         "tuned_combiner": result.tuned.combiner,
-        "fold_weights": {str(fold): row.tolist() for fold, row in zip(folds, result.fold_weights, strict=True)},
+        "fold_weights": {str(fold): row.tolist() for fold, row in zip(left_out, result.fold_weights, strict=True)},
         "best_member": result.best_member,
         "scores": [_score_entry(row) for row in result.scores],
         "comparisons": [_comparison_entry(result, name) for name in result.comparisons],
@@ -180,6 +182,7 @@ def _score_entry(row: ScoreRow) -> dict[str, Any]:
         "over_folds": row.over_folds,
         "by_fold": {str(fold): scores for fold, scores in row.by_fold.items()},
         "top1_interval": list(row.top1_interval),
+        "selection": row.selection,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class ScoreRow:
     """Each metric's mean and std over the folds."""
     top1_interval: tuple[float, float]
     """95 % interval of top1 over resampled sources."""
+    selection: dict[str, float] = field(default_factory=dict)
+    """selection_top1 and selection_log_loss, which are optimistic; empty where they make no sense."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ class BlendResult:
     mixture: Mixture
     """Weights and the rest of the deployed blend."""
     tuned: Mixture
-    """What the method found on all folds; the same unless it fell back to equal weights."""
+    """What the method found on all folds or the selection split; the same unless it fell back to equal weights."""
     fold_weights: np.ndarray
-    """(K, M) that the method found without each fold."""
+    """(K, M) that the method found without each fold; with one fixed split without each part of the selection split."""
     fallback: bool
     """Whether tuning did not pay, so that the weights are equal."""
     reason: str
@@ -141,11 +143,26 @@ class BlendResult:
             "log loss",
             "ECE",
             "before: log loss",
+            "ECE",
+            "selection top-1",
+            "selection log loss",
         ]
         best = f"member:{self.best_member}" if len(self.members.names) > 1 else ""
-        return [*header, "ECE"], [
-            _score_cells(row, f"{row.title} (best member)" if row.name == best else row.title) for row in self.scores
-        ]
+        return _without_empty_columns(
+            header,
+            [_score_cells(row, f"{row.title} (best member)" if row.name == best else row.title) for row in self.scores],
+        )
+
+    @property
+    def selection_note(self) -> str:
+        """What to know of the selection scores in the table; empty where there are none."""
+        if not any(row.selection for row in self.scores):
+            return ""
+        weights = " and weights" if self.members.fitted_on == "selection" else ""
+        return (
+            f"Selection scores are optimistic: the selection split chose temperatures{weights}, and epochs where "
+            "training followed it."
+        )
 
     def comparison_table(self) -> tuple[list[str], list[list[str]]]:
         """Gives the chosen blend's gain over equal weights and each member as a header and rows of text."""
@@ -189,7 +206,7 @@ class BlendResult:
         header = [
             "run",
             "weight",
-            "tuned in each fold",
+            "tuned in each part" if self.members.fitted_on == "selection" else "tuned in each fold",
             "temperature",
             "from",
             "log loss without it",
@@ -214,7 +231,8 @@ def _score_cells(row: ScoreRow, title: str) -> list[str]:
         title,
         f"{row.metrics['top1']:.4f}",
         f"{low:.4f} to {high:.4f}",
-        f"{top1['mean']:.4f} ± {top1['std']:.4f}",
+        f"{top1['mean']:.4f} ± {top1['std']:.4f}" if len(row.by_fold) > 1 else "",
         *(f"{row.metrics[name]:.4f}" for name in ("top3", "macro_f1", "log_loss", "ece")),
         *(f"{row.uncalibrated[name]:.4f}" for name in ("log_loss", "ece")),
+        *([f"{value:.4f}" for value in row.selection.values()] or ["", ""]),
     ]

@@ -24,7 +24,7 @@ def blend(
     as_json: Json = False,
     settings: Annotated[BlendConfig | None, Parameter(name="*", group=SETTINGS)] = None,
 ) -> None:
-    """Calibrate and weigh runs from their fold logits alone; scores are cross-fitted.
+    """Calibrate and weigh runs from their fold logits alone; no clip is scored by what was fitted on it.
 
     Args:
         members: Names of runs, or their folders.
@@ -54,6 +54,8 @@ def blend(
         print((folder / "blend.json").read_text(encoding="utf-8"))
         return
     print_table(str(folder), *result.score_table())
+    if result.selection_note:
+        print(result.selection_note)
     print(f"{result.reason} {result.summary()}")
     for warning in result.warnings:
         print(f"Warning: {warning}")

@@ -37,6 +37,8 @@ def quickstart(
         print(json.dumps(result.to_json(), indent=2))
         return
     print_table(*result.score_table())
+    if result.blend.selection_note:
+        print(result.blend.selection_note)
     print(result.blend.reason)
     print_table(*result.file_table())
     print(f"The one-file model differs from torch by at most {result.model.parity.max_difference:.1e}.")

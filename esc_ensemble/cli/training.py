@@ -185,6 +185,11 @@ def _show_run(run_dir: Path, metrics: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps({"run": str(run_dir), **metrics}, indent=2))
         return
     names = list(metrics["mean"])
-    rows = [[f"fold {fold}", *(f"{scores[name]:.4f}" for name in names)] for fold, scores in metrics["folds"].items()]
+    rows = [
+        [f"fold {fold}", *(f"{scores[name]:.4f}" if name in scores else "" for name in names)]
+        for fold, scores in metrics["folds"].items()
+    ]
     spread = [f"{metrics['mean'][name]:.4f} ± {metrics['std'][name]:.4f}" for name in names]
     print_table(f"{run_dir} ({metrics['protocol']})", ["", *names], [*rows, ["mean ± std", *spread]])
+    if any(name.startswith("selection_") for name in names):
+        print("Selection scores are optimistic where the selection split chose the epoch.")

@@ -79,6 +79,8 @@ def _card(name: str, entries: Sequence[dict[str, Any]], metadata: Mapping[str, A
     onnx = next((entry["file"] for entry in entries if entry["format"] == "onnx"), None)
     silence = f", silence at both ends cut ({metadata['trim_db']:g} dB below the peak)" if metadata["trim_db"] else ""
     fitted = "repeated" if metadata["fit"] == "tile" else "followed by silence"
+    fixed = metadata.get("fitted_on") == "selection"
+    whose = "the data's test fold" if fixed else "each of the training data's own folds"
     sections = [
         f"# {name}",
         f"Names sounds: {len(classes)} classes, by {sum(len(member['folds']) for member in members)} models of "
@@ -99,10 +101,10 @@ def _card(name: str, entries: Sequence[dict[str, Any]], metadata: Mapping[str, A
         "logits of the same clips, under the same weights. New clips are heard by all models, which is usually better.",
         "## How good",
         _table(
-            ["cross-fitted", "top-1", "95 % interval", "macro F1", "log loss", "ECE"],
+            ["on the test fold" if fixed else "cross-fitted", "top-1", "95 % interval", "macro F1", "log loss", "ECE"],
             [_score_row(row) for row in metadata["scores"] if row["cross_fitted"]],
         ),
-        "Scores are of the training data's own folds, each predicted by models, weights and temperatures that have not "
+        f"Scores are of {whose}, predicted by models, weights and temperatures that have not "
         "seen it. They say nothing of sounds, microphones or noise that the data lacks.",
         "## Members",
         _table(

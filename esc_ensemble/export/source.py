@@ -23,6 +23,8 @@ from esc_ensemble.manifest import read_class_numbers
 
 WEIGHT_SLACK = 1e-3
 NEEDED = ("name", "members", "combiner", "temperature", "bias", "tta", "class_names", "scores", "dataset_fingerprint")
+OPTIONAL = {"fitted_on": "other folds"}
+"""What files of this schema may lack, and what it is then."""
 
 
 def read_source(folder: Path, *, tta: bool = False, needs_models: bool = True) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def read_blend(path: Path) -> dict[str, Any]:
     if absent or not blend["members"]:
         raise ModelFileError(f"{path} is damaged: it lacks {', '.join(absent) or 'members'}. Blend again.")
     _check_blend(blend, path)
-    return blend
+    return {**OPTIONAL, **blend}
 
 
 def _check_blend(blend: dict[str, Any], path: Path) -> None:

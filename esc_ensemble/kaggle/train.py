@@ -326,7 +326,9 @@ class _Session:
         predicted = predict_test(blend, folder, [self.test], out=folder / "rows.csv", options=options)
         chosen = next((row for row in blend["scores"] if row["name"] == "chosen"), blend["scores"][0])
         models = ", ".join(f"{member['run']} of {len(member['folds'])} folds" for member in blend["members"])
-        self.say(f"Blend of {models}: cross-fitted top-1 {chosen['metrics']['top1']:.4f} on their own folds")
+        fixed = blend["fitted_on"] == "selection"
+        how = ("", "the test fold") if fixed else ("cross-fitted ", "their own folds")
+        self.say(f"Blend of {models}: {how[0]}top-1 {chosen['metrics']['top1']:.4f} on {how[1]}")
         rows = [int(Path(str(clip_id)).stem) for clip_id in predicted.clip_ids]
         found = dict(zip(rows, predicted.prediction.probabilities, strict=True))
         self.better(found, predicted.class_names, blend["class_numbers"])

@@ -72,9 +72,9 @@ class Evidence:
     sources: np.ndarray
     """(N,) str, the recording each clip was cut from."""
     probabilities: np.ndarray
-    """(N, C) of the chosen blend, cross-fitted."""
+    """(N, C) of the chosen blend, fitted without the clip's fold."""
     member_probabilities: np.ndarray
-    """(M, N, C) of each member, with cross-fitted temperatures."""
+    """(M, N, C) of each member, with temperatures fitted without the clip's fold."""
     members: tuple[MemberEvidence, ...]
     """M of them."""
 
@@ -110,11 +110,20 @@ class Evidence:
         if len(self.members) > 1:
             return rows
         without_tta = [row for row in rows if row["name"] == "uniform_no_tta"]
-        return [{**self.chosen, "title": "Calibrated, cross-fitted"}, *without_tta]
+        how = " on selection, scored on test" if self.fitted_on_selection else ", cross-fitted"
+        # Of one member the last temperature is its own, not the blend's.
+        own = next((row for row in rows if row["name"].startswith("member:")), self.chosen)
+        before = {"uncalibrated": own.get("uncalibrated")}
+        return [{**self.chosen, **before, "title": f"Calibrated{how}"}, *without_tta]
+
+    @property
+    def fitted_on_selection(self) -> bool:
+        """Whether weights and temperatures were fitted on the selection split of one fixed split."""
+        return bool(self.blend["fitted_on"] == "selection")
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The row that the headline shows: the cross-fitted score of what is deployed."""
+        """The row that the headline shows: the score of what is deployed, on clips that it was not fitted on."""
         rows: list[dict[str, Any]] = self.blend["scores"]
         return next((row for row in rows if row["name"] == "chosen"), rows[0])
 

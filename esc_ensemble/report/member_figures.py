@@ -106,16 +106,17 @@ def weights(evidence: Evidence) -> go.Figure:
         hovertemplate="%{x:.1f} %<extra>in the blend</extra>",
     )
     by_fold = evidence.blend.get("fold_weights") or {}
+    left_out = "part" if evidence.fitted_on_selection else "fold"
     spread = np.linspace(-0.16, 0.16, max(1, len(by_fold))) if len(by_fold) > 1 else np.zeros(1)
     if by_fold:
         drawn.add_scatter(
             x=[100 * weight for row in by_fold.values() for weight in row],
             y=[place + float(offset) for offset in spread for place in places],
             mode="markers",
-            name="found without one fold",
+            name=f"found without one {left_out}",
             marker={"color": PAPER, "size": 8, "line": {"color": series(1), "width": 2}},
             customdata=[fold for fold, row in by_fold.items() for _ in row],
-            hovertemplate="%{x:.1f} % without fold %{customdata}<extra></extra>",
+            hovertemplate=f"%{{x:.1f}} % without {left_out} %{{customdata}}<extra></extra>",
         )
     tuned = evidence.blend.get("tuned_weights")
     if evidence.blend.get("fallback") and tuned:

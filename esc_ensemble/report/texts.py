@@ -30,6 +30,8 @@ def page_texts(evidence: Evidence, recordings: Recordings, facts: FileFacts) -> 
         "facts": _facts(evidence),
         "headline": _headline(evidence),
         "score_rows": _score_rows(evidence),
+        "has_selection_scores": any(row.get("selection") for row in evidence.scores),
+        "fitted_on_selection": evidence.fitted_on_selection,
         "comparisons": [_comparison(row) for row in evidence.blend["comparisons"]],
         "has_costs": any(member.entry.get("cost") for member in evidence.members),
         "has_class_weights": any(member.entry.get("class_weights") for member in evidence.members),
@@ -108,7 +110,7 @@ def _headline(evidence: Evidence) -> dict[str, Any]:
         "n_known": n_known,
         "n_unknown": len(evidence.labels) - n_known,
         "cross_fitted": bool(row.get("cross_fitted", True)),
-        "one_fold": len(evidence.fold_numbers) == 1,
+        "one_fold": len(evidence.fold_numbers) == 1 and not evidence.fitted_on_selection,
         "title": row["title"],
         "tiles": tiles,
     }
@@ -128,7 +130,7 @@ def _with_defaults(row: dict[str, Any]) -> dict[str, Any]:
 
 def _score_row(row: dict[str, Any]) -> dict[str, Any]:
     metrics, over_folds = row["metrics"], row.get("over_folds") or {}
-    before = row["uncalibrated"]
+    before, selection = row["uncalibrated"], row.get("selection") or {}
     low, high = row.get("top1_interval") or (None, None)
     top1 = over_folds.get("top1")
     return {
@@ -138,13 +140,17 @@ def _score_row(row: dict[str, Any]) -> dict[str, Any]:
         "cells": [
             percent(metrics["top1"], 2),
             f"{percent(low)}{DASH}{percent(high)}" if low is not None else DASH,
-            f"{percent(top1['mean'])} ± {percent(top1['std'])}" if top1 else DASH,
+            f"{percent(top1['mean'])} ± {percent(top1['std'])}"
+            if top1 and len(row.get("by_fold") or "12") > 1
+            else DASH,
             percent(metrics["top3"], 2),
             percent(metrics["macro_f1"], 2),
             number(metrics["log_loss"]),
             number(before.get("log_loss")),
             percent(metrics["ece"]),
             percent(before.get("ece")),
+            percent(selection.get("selection_top1"), 2),
+            number(selection.get("selection_log_loss")),
         ],
     }
 

@@ -162,6 +162,9 @@ def test_a_selection_split_is_neither_trained_on_nor_left_out(catalog: Catalog, 
     np.testing.assert_array_equal(found.selection.clip_ids, catalog.clip_ids[split.selection])
     np.testing.assert_array_equal(found.selection.sources, catalog.sources[split.selection])
     assert metrics["protocol"] == "selection split"
+    expected = score(softmax(found.selection.logits[1]), found.selection.labels)
+    for name in ("top1", "log_loss"):
+        assert metrics["folds"]["3"][f"selection_{name}"] == pytest.approx(expected[name])
     cache, _ = build_cache(catalog, config.data)
     centre = np.stack([one[0] for one in cache_statistics(cache, np.arange(100), (0.0,), config.frontend)])
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))

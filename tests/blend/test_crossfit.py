@@ -39,6 +39,7 @@ def _oof(*members: np.ndarray, labels: np.ndarray = LABELS, **changes: Any) -> O
             logits=logits,
             labels=labels,
             fold_index=FOLDS,
+            sources=np.arange(N).astype(str),
             selection_temperatures=np.full((len(logits), K), np.nan),
             plain=(0,) * len(logits),
         ),
@@ -183,3 +184,21 @@ def test_tta_takes_all_shifts_or_those_that_are_named(tmp_path):
     assert losses[0] < losses[1]
     with pytest.raises(LogitsError, match=r"(?s)\"c\" is no member.*a has no shift 0\.3; it has -0\.1, 0, 0\.1"):
         oof_logits(members, BlendConfig(tta=True, shifts=(0.0, 0.3), member_shifts={"c": (0.0,)}))
+
+
+def test_sources_in_two_folds_are_left_out_of_the_fit_that_scores_them():
+    # Sources 0 to 19 have clips in fold 0 and in fold 1; the others are in one fold.
+    sources = np.arange(N).astype(str)
+    for fold in (0, 1):
+        sources[np.flatnonzero(fold == FOLDS)[:20]] = [f"both {n}" for n in range(20)]
+    twins = np.char.startswith(sources, "both")
+    oof = _oof(_member(1.5, 0), _member(1.0, 1), sources=sources)
+    scrambled = replace(oof, labels=np.where(twins & (FOLDS == 1), (LABELS + 1) % C, LABELS))
+    held = FOLDS == 0
+    config = BlendConfig(method="lbfgs")
+    before, after = cross_fit(oof, config), cross_fit(scrambled, config)
+    np.testing.assert_array_equal(before.probabilities[held], after.probabilities[held])
+    np.testing.assert_array_equal(before.fits[0].temperatures, after.fits[0].temperatures)
+    assert (before.weights[2] != after.weights[2]).any()  # fold 2 has no such source
+    members = [cross_fit_members(each)[:, held] for each in (oof, scrambled)]
+    np.testing.assert_array_equal(members[0], members[1])

@@ -20,7 +20,7 @@ CONFIG = BlendConfig(method="lbfgs", bootstrap=200)
 
 def oof(*members: np.ndarray) -> OofLogits:
     unknown = np.full((len(members), K), np.nan)
-    return OofLogits(members, LABELS, FOLDS, unknown, plain=(0,) * len(members))
+    return OofLogits(members, LABELS, FOLDS, SOURCES, unknown, plain=(0,) * len(members))
 
 
 def member(seed: int, skill: float = 1.8) -> np.ndarray:
@@ -59,10 +59,10 @@ def test_gap_is_warned_of_beyond_one_folds_standard_error():
     for share, warned in ((0.9, False), (1.1, True)):
         # Every clip's true probability is raised by the same factor, so that the log loss falls by its logarithm.
         better = honest * np.exp(share * error)
-        found = gap_warning(better, honest, LABELS, FOLDS)
+        found = gap_warning(better, honest, LABELS, FOLDS, "other folds")
         clipped = losses.mean() - clip_losses(better, LABELS).mean()
         assert (found is not None) == warned == (clipped > error)
-    assert gap_warning(honest, honest, LABELS, np.zeros(N, dtype=np.int64)) is None
+    assert gap_warning(honest, honest, LABELS, np.zeros(N, dtype=np.int64), "other folds") is None
 
 
 @settings(deadline=None)
@@ -81,8 +81,21 @@ def test_error_correlation_is_numpys_of_errors(seed, n_members):
 
 def test_contribution_is_what_is_lost_without_a_member():
     members = oof(member(0, 2.2), member(1, 1.5), np.zeros((1, N, C), dtype=np.float32))
-    found = contributions(members, ("best", "second", "nothing"), SOURCES, CONFIG, "geometric")
+    found = contributions(members, ("best", "second", "nothing"), CONFIG, "geometric")
     assert [item.run for item in found] == ["best", "second", "nothing"]
     lost = [-item.loss.log_loss for item in found]
     assert lost[0] > lost[1] > 0.05 and lost[2] == pytest.approx(0.0, abs=1e-3)
-    assert contributions(oof(member(0)), ("only",), SOURCES, CONFIG, "geometric") == ()
+    assert contributions(oof(member(0)), ("only",), CONFIG, "geometric") == ()
+
+
+def test_a_source_in_two_folds_counts_in_each_of_them():
+    # Each source of fold 2 has as many clips in fold 0: neither fold takes over the other's losses.
+    sources = SOURCES.copy()
+    sources[FOLDS == 2] = sources[FOLDS == 0]
+    leaky = member(7).copy()
+    leaky[:, FOLDS == 2] += 6 * np.eye(C, dtype=np.float32)[LABELS[FOLDS == 2]]
+    log_probs = cross_fit_members(oof(member(0), member(1), member(2), leaky))
+    for order in (np.arange(N), np.arange(N)[::-1]):
+        args = (log_probs[:, order], LABELS[order], FOLDS[order], sources[order])
+        found = leak_warnings(*args, ["a", "b", "c", "leaky"])
+        assert len(found) == 1 and "leaky is better on fold 2 " in found[0]

@@ -194,6 +194,22 @@ def test_selection_split_gives_the_temperatures(tmp_path):
     assert [member["temperature_from"] for member in members] == ["selection", "cross-fit"]
 
 
+def test_selection_scores_of_several_folds_are_those_of_members(tmp_path):
+    selection = {}
+    for fold in (1, 2, 3):
+        labels = make_labels(100, C, fold)
+        selection[fold] = (make_member(labels, C, skill=1.5, seed=fold), labels)
+    runs = [_write(tmp_path, "a", selection=selection), _write(tmp_path, "b", seed=5)]
+    result = blend_runs(runs, CONFIG, tmp_path / "out")
+    scores = {row.name: row.selection for row in result.scores}
+    top1 = np.mean([(logits[0].argmax(axis=1) == labels).mean() for logits, labels in selection.values()])
+    assert scores.pop("member:a")["selection_top1"] == pytest.approx(top1)
+    assert set(map(str, scores.values())) == {"{}"}  # what of the blend was fitted on no selection split
+    assert result.members.fitted_on == "other folds" and "weights" not in result.selection_note
+    assert result.score_table()[0][-2:] == ["selection top-1", "selection log loss"]
+    assert blend_runs(runs[1:], CONFIG, tmp_path / "b").selection_note == ""
+
+
 def test_unlabelled_clips_are_predicted_but_not_scored(tmp_path):
     labels = np.where(np.arange(N) < 30, -1, LABELS)
     logits = make_member(LABELS, C, skill=1.5, seed=0)

@@ -53,6 +53,13 @@ def test_a_damaged_blend_json_is_refused_by_name(tmp_path: Path, text: str, reas
         read_source(tmp_path)
 
 
+def test_an_older_blend_json_was_fitted_on_other_folds(made: Made, tmp_path: Path) -> None:
+    content = json.loads((made.blend / "blend.json").read_text(encoding="utf-8"))
+    assert content.pop("fitted_on") == "other folds"
+    (tmp_path / "blend.json").write_text(json.dumps(content), encoding="utf-8")
+    assert read_source(tmp_path, needs_models=False)["fitted_on"] == "other folds"
+
+
 def test_clips_to_compare_on_come_from_the_training_data_and_are_spread(made: Made, synthetic_dir: Path) -> None:
     clips = find_clips(read_source(made.blend), made.blend, None, 10)
     assert len(clips) == 10

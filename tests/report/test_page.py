@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from esc_ensemble.__main__ import main
+from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.report import load, write_report
 from esc_ensemble.report.commands import commands
 from esc_ensemble.report.page import safe_json
+from tests.blend import test_fixed_split as fixed_split
 from tests.conftest import Made
 from tests.report.blends import blend_real, made_up, write_made_up
 from tests.report.conftest import Reported
@@ -251,3 +253,29 @@ def test_commands_make_the_blend_again(tmp_path: Path) -> None:
     assert "--trials" not in words and "--seed" not in words  # as by default
     plain = commands(load(write_made_up(tmp_path / "plain", **made_up())))[-2]
     assert not [word for word in shlex.split(plain) if word.startswith("--") and word != "--out"]
+
+
+def test_a_page_of_one_fixed_split_says_what_was_fitted_where(tmp_path: Path) -> None:
+    runs = [fixed_split.write(tmp_path / "runs" / name) for name in "ab"]
+    blend_runs(runs, fixed_split.CONFIG, tmp_path / "submissions" / "one")
+    for folder, title in (
+        (tmp_path / "submissions" / "one", "Chosen weights, fitted on selection, scored on test"),
+        (runs[0], "Calibrated on selection, scored on test"),
+    ):
+        evidence = load(folder)
+        page = write_report(evidence, tmp_path / "page.html").path.read_text(encoding="utf-8")
+        scores = page[page.index('<section id="scores">') : page.index('<section id="members">')]
+        assert (
+            title in scores and "selection (optimistic)" in scores and "Selection</i> scores are optimistic" in scores
+        )
+        assert "<b>top-1 on the test fold</b>" in page and "on the selection split" in scores
+        for untrue in ("weights, cross-fitted", "Cross-fitted", "in-sample (too good)", "selection split are 1"):
+            assert untrue not in scores and untrue not in page[: page.index('<section id="scores">')]
+        selection = evidence.chosen["selection"]
+        assert f"<td>{100 * selection['selection_top1']:.2f}</td>" in scores
+        assert f"<td>{selection['selection_log_loss']:.3f}</td>" in scores
+
+
+def test_blends_without_selection_scores_have_no_such_columns(reported: Reported) -> None:
+    page = reported.page.read_text(encoding="utf-8")
+    assert "selection (optimistic)" not in page and "top-1, cross-fitted" in page
