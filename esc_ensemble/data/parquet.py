@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from esc_ensemble.data.tables import CellTable, to_text
+from esc_ensemble.data.rows import CellTable, to_text
 from esc_ensemble.errors import DataError
 
 SUFFIX = ".parquet"

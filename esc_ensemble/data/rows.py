@@ -1,11 +1,12 @@
-"""What a layout is read into: rows of clips, and what a user decided of how they are read."""
+"""Cells of a table, rows of clips, and what a user decided of how they are read."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 NO_FOLD = -1
 SPLIT_FOLDS = {"train": 1, "validation": 2, "test": 3}
@@ -16,6 +17,19 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
 }
 FOLD_NAME = re.compile(r"fold[-_ ]?(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CellTable:
+    """The cells of a table as stripped text, by column name in lower case with `_` for spaces."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, dict[str, str]], ...]
+    """Line number (in Parquet the number of the row) and cells."""
+    problems: tuple[str, ...] = ()
+    """Lines with more or fewer cells than there are columns."""
+    audio: tuple[Path, ...] = ()
+    """Where each row's audio is stored, where the table itself holds it; see `esc_ensemble.data.parquet`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +111,13 @@ def fold_of_name(name: str) -> int:
     """Returns the number in a name such as `fold3`, `NO_FOLD` for others."""
     match = FOLD_NAME.fullmatch(name.strip())
     return int(match[1]) if match else NO_FOLD
+
+
+def to_text(value: Any) -> str:
+    """Returns a value of JSON or Parquet as the text that a CSV file would have; empty for none."""
+    if value is None:
+        return ""
+    return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)).strip()
 
 
 def below(path: Path, root: Path) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from esc_ensemble.data.audio_index import AudioIndex, find_folder, same_text
 from esc_ensemble.data.columns import CLASS_COLUMNS, FILE_COLUMNS, rows_of_cells
-from esc_ensemble.data.rows import Listing, ReadOptions, Row, below, split_of_name
-from esc_ensemble.data.tables import CSV_SUFFIXES, CellTable, find_column, plural, read_cells, read_header
+from esc_ensemble.data.rows import CellTable, Listing, ReadOptions, Row, below, split_of_name
+from esc_ensemble.data.tables import CSV_SUFFIXES, find_column, plural, read_cells, read_header
 from esc_ensemble.data.walk import files_in, folders_in, is_audio, walk
 from esc_ensemble.errors import DataError
 

@@ -11,10 +11,11 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from esc_ensemble.data.rows import CellTable, to_text
 from esc_ensemble.errors import DataError
 from esc_ensemble.progress import say
 
@@ -22,19 +23,6 @@ CSV_SUFFIXES = (".csv", ".tsv", ".tab")
 TABLE_SUFFIXES = (*CSV_SUFFIXES, ".jsonl", ".ndjson", ".parquet")
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 WHOLE = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)
-
-
-@dataclass(frozen=True)
-class CellTable:
-    """The cells of a table as stripped text, by column name in lower case with `_` for spaces."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[int, dict[str, str]], ...]
-    """Line number (in Parquet the number of the row) and cells."""
-    problems: tuple[str, ...] = ()
-    """Lines with more or fewer cells than there are columns."""
-    audio: tuple[Path, ...] = ()
-    """Where each row's audio is stored, where the table itself holds it; see `esc_ensemble.data.parquet`."""
 
 
 def read_cells(path: Path) -> CellTable:
@@ -154,13 +142,6 @@ def _read_json_lines(path: Path) -> CellTable:
     columns = tuple(dict.fromkeys(name for _, record in records for name in record))
     rows = tuple((number, {name: to_text(record.get(name)) for name in columns}) for number, record in records)
     return _checked(path, CellTable(columns, rows))
-
-
-def to_text(value: Any) -> str:
-    """Returns a value of JSON or Parquet as the text that a CSV file would have; empty for none."""
-    if value is None:
-        return ""
-    return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)).strip()
 
 
 def _checked(path: Path, table: CellTable) -> CellTable:

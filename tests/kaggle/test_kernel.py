@@ -23,7 +23,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esc_ensemble.data.audio import decode, fit_to_length, trim_silence
-from esc_ensemble.data.catalog import Catalog, load_catalog
 from esc_ensemble.errors import DataError
 from esc_ensemble.infer import Classifier
 from esc_ensemble.submission import Form, write_submission
@@ -283,11 +282,12 @@ def test_kernel_and_package_agree_on_every_form(
 
 
 def test_the_rules_of_samples_are_the_packages() -> None:
-    """The kernel is one file: it carries a copy."""
-    theirs = Path(rules_file).read_text(encoding="utf-8")
+    """The kernel is one file: it carries copies."""
     ours = Path(kernel.__file__).read_text(encoding="utf-8")
-    start, end = "BLANKS = (", "# --- end of the copy"
-    assert ours[ours.index(start) : ours.index(end)] == theirs[theirs.index(start) : theirs.index(end)]
+    for file, start in ((rules_file, "BLANKS = ("), (walk_file, "AUDIO_SUFFIXES = (")):
+        theirs, end = Path(file).read_text(encoding="utf-8"), "# --- end of the copy"
+        copy = ours[ours.index(start) : ours.index(end, ours.index(start))]
+        assert copy == theirs[theirs.index(start) : theirs.index(end)], f"copy {file} into the kernel again"
 
 
 @pytest.mark.parametrize("labels", ["names", "numbers", "probabilities"])
@@ -599,66 +599,6 @@ def test_a_whole_package_is_put_on_the_path(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("sys.path", [])
     kernel.unpack_package(tmp_path)
     assert (tmp_path / "no_such_package_anywhere" / "__init__.py").read_text() == "ANSWER = 42\n"
-
-
-# --- training data
-
-
-def test_training_data_is_known_by_its_layout(tmp_path: Path) -> None:
-    esc = write_sample(tmp_path / "esc" / "meta" / "esc50.csv", ["filename", "fold", "category"], [["a.wav", 1, "x"]])
-    table = write_sample(tmp_path / "table" / "train.csv", ["Filename", "Label"], [["b.wav", "x"]])
-    write_sample(tmp_path / "table" / "sample_submission.csv", ["filename", "label"], [["b.wav", "x"]])
-    write_sample(tmp_path / "table" / "notes.csv", ["id", "text"], [["1", "x"]])
-    for name in ("dog", "cat"):
-        write_clips(tmp_path / "classes" / name, ["1.wav"])
-    test = [
-        *write_clips(tmp_path / "hidden" / "test", ["7.wav"]),
-        *write_clips(tmp_path / "hidden" / "more", ["8.wav"]),
-    ]
-    write_clips(tmp_path / "us8k" / "audio" / "fold1", ["1.wav"])
-    write_clips(tmp_path / "us8k" / "audio" / "fold2", ["2.wav"])
-    inputs = kernel.find_inputs([tmp_path], tmp_path / "out")
-    found = kernel.find_training(inputs, test, "", tmp_path / "scratch")
-    assert found == [esc.parent.parent, table, tmp_path / "classes"]
-    assert kernel.find_training(inputs, test, "classes", tmp_path / "scratch") == [tmp_path / "classes"]
-
-
-UPLOADS = {
-    "ESC-50 with its table at the top": ("esc50.csv", ["filename", "fold", "target", "category"], "audio/audio/{}.wav"),
-    "UrbanSound8K without folders": (
-        "UrbanSound8K.csv",
-        ["slice_file_name", "fold", "classID", "class"],
-        "fold1/{}.wav",
-    ),
-    "ids without suffix": ("train.csv", ["id", "fold", "target", "label"], "train/{}.flac"),
-}
-
-
-@pytest.mark.parametrize("upload", UPLOADS.values(), ids=UPLOADS)
-def test_data_uploaded_in_another_shape_is_put_right(tmp_path: Path, upload: tuple[str, list[str], str]) -> None:
-    """As the much used copies on Kaggle lie."""
-    table, header, place = upload
-    stems = [f"{label}-{n}" for label in ("bark", "rain") for n in range(4)]
-    data = tmp_path / "input" / "data"
-    clips = write_clips(data, [place.format(stem) for stem in stems])
-    write_clips(data / "other", ["more.wav"])
-    suffix = "" if header[0] == "id" else ".wav"
-    rows = [[f"{stem}{suffix}", 1 + n % 2, n // 4, stem[:4]] for n, stem in enumerate(stems)]
-    write_sample(data / table, header, [*rows, [f"gone{suffix}", 1, 0, "bark"], [f"{stems[0]}x{suffix}", 1, 0, ""]])
-    inputs = kernel.find_inputs([tmp_path / "input"], tmp_path / "out")
-    found = kernel.find_training(inputs, [], "", tmp_path / "scratch")
-    catalog = next(filter(None, map(loaded, found)))
-    assert [clip.path for clip in catalog.clips] == clips
-    assert list(catalog.clip_ids) == [row[0] for row in rows]
-    assert catalog.class_names == ("bark", "rain")
-    assert catalog.fold_numbers == (1, 2)
-
-
-def loaded(path: Path) -> Catalog | None:
-    try:
-        return load_catalog(path)
-    except DataError:
-        return None
 
 
 # --- audio
