@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from esc_ensemble.errors import EscError, ModelFileError
+from esc_ensemble.home import expand_home
 from esc_ensemble.models.bundles import BUNDLE_PREFIX, bundle_file, bundle_weights, describe_bundle
 from esc_ensemble.progress import say
 
@@ -133,9 +134,7 @@ def require_weights(source: str) -> None:
     """
     if source.startswith(BUNDLE_PREFIX):
         bundle_file(source)
-    elif Path(source).expanduser().is_dir() and not any(
-        (Path(source).expanduser() / name).exists() for name in WEIGHT_FILES
-    ):
+    elif expand_home(source).is_dir() and not any((expand_home(source) / name).exists() for name in WEIGHT_FILES):
         raise ModelFileError(f"{source} has no file of weights. {HOW_TO_GET.format(name=EXAMPLE)}")
 
 
@@ -237,7 +236,7 @@ def _refuse_shape(source: str, name: str, found: tuple[int, ...], wanted: tuple[
 
 def _place(source: str) -> str:
     """The source as transformers wants it. A path that is not there is told at once, and not asked of the hub."""
-    path = Path(source).expanduser()
+    path = expand_home(source)
     if path.is_dir():
         if (path / "manifest.json").exists() and not (path / "config.json").exists():  # a run of ours
             raise ModelFileError(
