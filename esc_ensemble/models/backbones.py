@@ -68,6 +68,14 @@ class Backbone:
         """Number of transformer blocks."""
         return int(self.architecture["num_hidden_layers"])
 
+    def least_samples(self, n_frames: int = 1) -> int:
+        """Number of samples of the shortest waveform that its convolutions turn into so many frames."""
+        n_samples = n_frames * int(self.architecture.get("squeeze_factor", 1))  # SEW averages frames
+        kernels, strides = self.architecture["conv_kernel"], self.architecture["conv_stride"]
+        for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+            n_samples = (n_samples - 1) * stride + kernel
+        return n_samples
+
     def to_json(self) -> dict[str, Any]:
         """Gives the plain values that `from_json` reads."""
         return {

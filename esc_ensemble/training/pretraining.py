@@ -19,7 +19,7 @@ from esc_ensemble.data.cache import WaveformCache, build_cache
 from esc_ensemble.data.catalog import Catalog, thin_out
 from esc_ensemble.data.sources import LeftOut, heard_in, leave_out_shared, refuse_shared, write_sources
 from esc_ensemble.data.splits import split_all
-from esc_ensemble.errors import ModelFileError, WorkError
+from esc_ensemble.errors import ConfigError, ModelFileError, WorkError
 from esc_ensemble.files import folder_lock, write_json
 from esc_ensemble.manifest import PRETRAINING, open_run
 from esc_ensemble.models.base import digest_weights
@@ -30,6 +30,7 @@ from esc_ensemble.models.masked import (
     describe_masked,
     draw_hidden,
     draw_negatives,
+    least_frames,
     save_backbone,
 )
 from esc_ensemble.models.weights import check_weights
@@ -133,6 +134,9 @@ def pretrain_wav2vec2_run(
     """
     check(config, "The settings")
     backbone = describe_masked(config.model, config.masking, config.data.sample_rate, config.normalize)
+    least, purpose = backbone.least_samples(least_frames(config.masking)), f"masking.span {config.masking.span}"
+    if conflict := config.data.length_conflict(least, purpose):
+        raise ConfigError(f"The settings cannot be used: {conflict}.")
     heard = heard_by(config.model.source)
     for target in options.targets:
         refuse_shared(Path(config.model.source), heard, target)
@@ -142,7 +146,6 @@ def pretrain_wav2vec2_run(
     torch.manual_seed(config.seed)
     model = build_masked_model(config.model, backbone)
     n_window = round(config.data.window_seconds * config.data.sample_rate)
-    draw_hidden(1, model.n_frames(n_window or config.data.n_samples), config.masking)  # refuse what is too short
 
     def train() -> None:
         data = TrainingData(
