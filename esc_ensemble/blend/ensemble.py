@@ -28,6 +28,7 @@ from esc_ensemble.blend.diagnostics import (
     gap_warning,
     leak_warnings,
     missing_folds_warning,
+    probability_warnings,
 )
 from esc_ensemble.blend.members import MemberLogits, align_members
 from esc_ensemble.blend.objective import Evidence
@@ -133,6 +134,7 @@ def fit_runs(
         fallback=not keep_tuned,
         reason=reason,
         warnings=(
+            *probability_warnings(members.logits, members.fold_of_clip, members.names),
             *(warning for warning in general if warning),
             *leak_warnings(log_probs, oof.labels, members.fold_of_clip, members.sources, members.names),
         ),

@@ -26,6 +26,8 @@ from esc_ensemble.errors import WorkError
 from esc_ensemble.files import temporary_folder
 
 DYNAMIC = torch.export.Dim.DYNAMIC
+OPSET = 18
+"""Version of ONNX's operators: the one that torch's exporter writes before any conversion, and the oldest it knows."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def trace_piece(
             tuple(examples),
             str(path),
             dynamo=True,
+            opset_version=OPSET,
             dynamic_shapes=_by_argument(module, dynamic),
             input_names=[f"in{number}" for number in range(len(examples))],
             output_names=list(outputs),

@@ -97,10 +97,14 @@ def _kind(part: Part, features: Tensor) -> str:
 
 
 def save_onnx(model: onnx.ModelProto, metadata: dict[str, Any], path: Path) -> None:
-    """Writes a graph of `build_graph` as a file that gives probabilities alone."""
+    """Writes a graph of `build_graph` as a file that gives probabilities alone.
+
+    Its IR version is the lowest that its operators allow: a runtime refuses files of one that is newer than itself.
+    """
     shipped = onnx.ModelProto()
     shipped.CopyFrom(model)
     del shipped.graph.output[1:]
+    shipped.ir_version = onnx.helper.find_min_ir_version_for(shipped.opset_import)
     onnx.helper.set_model_props(shipped, {METADATA_KEY: json.dumps(metadata, ensure_ascii=False)})
     onnx.save(shipped, path)
 
