@@ -21,6 +21,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from esc_ensemble.cores import free_cores
 from esc_ensemble.data.synthetic import make_synthetic
 
@@ -126,9 +128,8 @@ def parser(description: str | None, *, repeats: int, data: bool = True) -> argpa
     """Gives the options that all benchmarks have."""
     options = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     if data:
-        default = os.environ.get("ESC10_DIR")
-        help_text = "data set; default $ESC10_DIR, else a synthetic one"
-        options.add_argument("--data", type=Path, default=Path(default) if default else None, help=help_text)
+        help_text = "data set; default the ESC-10 clips of $ESC50_DIR, else a synthetic one"
+        options.add_argument("--data", type=Path, help=help_text)
     options.add_argument("--threads", type=int, default=0, help="CPU threads of every contestant; 0 takes all cores")
     options.add_argument("--repeats", type=int, default=repeats, help="rounds of each contestant")
     options.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -147,7 +148,22 @@ def data_folder(arguments: argparse.Namespace, clips_per_class: int = 20) -> Ite
         yield arguments.data
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield make_synthetic(Path(folder) / "synthetic", clips_per_class=clips_per_class)
+        if os.environ.get("ESC50_DIR"):
+            yield link_esc10(Path(os.environ["ESC50_DIR"]), Path(folder) / "ESC-10")
+        else:
+            yield make_synthetic(Path(folder) / "synthetic", clips_per_class=clips_per_class)
+
+
+def link_esc10(esc50: Path, folder: Path) -> Path:
+    """Makes a folder in ESC-50's layout that holds ESC-10's rows alone, and links to their audio."""
+    for name in ("meta", "audio"):
+        (folder / name).mkdir(parents=True)
+    table = pd.read_csv(esc50 / "meta" / "esc50.csv", dtype=str)
+    table = table[table["esc10"].str.lower() == "true"]
+    table.to_csv(folder / "meta" / "esc50.csv", index=False)
+    for name in table["filename"]:
+        (folder / "audio" / name).symlink_to((esc50 / "audio" / name).resolve())
+    return folder
 
 
 def print_result(title: str, figures: Mapping[str, Any], arguments: argparse.Namespace) -> None:

@@ -19,7 +19,9 @@ from types import FrameType
 
 from esc_ensemble import __version__
 from esc_ensemble.errors import ConfigError, EscError
+from esc_ensemble.home import NO_TEMPORARY_FOLDER, provide_caches
 from esc_ensemble.progress import say
+from esc_ensemble.terminal import standard_streams
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
 READER_GONE = 141  # and for a pipe that nobody reads
@@ -35,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt_once)
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    provide_caches()
+    with standard_streams():
+        return _exit_code(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _exit_code(tokens: list[str]) -> int:
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
     for stream in (sys.stdout, sys.stderr):
@@ -103,6 +110,10 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"{error.filename or 'A file'} cannot be opened: permission denied.", 2
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"No space left to write {error.filename or 'the result'}. Free some and type the same command again.", 1
+    if isinstance(error, FileNotFoundError) and "usable temporary directory" in str(error):  # a library's attempt
+        return NO_TEMPORARY_FOLDER, 1
+    if isinstance(error, RuntimeError) and "determine home directory" in str(error):
+        return "A path begins with ~, and that home folder is unknown. Write the whole path.", 2
     return f"Unexpected {type(error).__name__}: {error}\nThis is a fault in esc-ens; --debug shows where.", 1
 
 

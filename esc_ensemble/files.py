@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from esc_ensemble.errors import DiskError, WorkError
+from esc_ensemble.home import temporary_root
 from esc_ensemble.progress import say
 
 
@@ -40,6 +41,20 @@ def disk_errors(path: Path) -> Iterator[None]:
         ):
             raise DiskError(f"Cannot write {path}: {error.strerror}. Choose a folder you can write to.") from error
         raise
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder for temporary files and remove it with all that is in it.
+
+    Raises:
+        DiskError: there is nowhere to make it.
+    """
+    root = temporary_root()
+    with disk_errors(root):
+        folder = tempfile.TemporaryDirectory(dir=root)
+    with folder as name:
+        yield Path(name)
 
 
 @contextmanager

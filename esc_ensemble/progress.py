@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from esc_ensemble.terminal import can_draw
+from esc_ensemble.terminal import can_draw, write_line
 
 LINE_EVERY_SECONDS = 10.0
 
@@ -33,8 +33,8 @@ def stay_silent(n: int = 1, note: str = "") -> None:
 
 
 def say(message: str) -> None:
-    """Prints one line of news to stderr; stdout stays free for results."""
-    print(message, file=sys.stderr, flush=True)
+    """Prints one line of news to stderr, where there is one; stdout stays free for results."""
+    write_line(sys.stderr, message)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import os
@@ -28,12 +29,29 @@ def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def esc10_dir() -> Path:
-    """The real ESC-10, in ESC-50's layout."""
-    folder = os.environ.get("ESC10_DIR")
+def esc50_dir() -> Path:
+    """The real ESC-50, whole and in its official layout."""
+    folder = os.environ.get("ESC50_DIR")
     if not folder:
-        pytest.skip("ESC10_DIR is not set: it names the folder of ESC-10 in ESC-50's layout")
+        pytest.skip("ESC50_DIR is not set: it names the folder of ESC-50, with audio/ and meta/esc50.csv")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def esc10_dir(esc50_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real ESC-10 in ESC-50's layout: its rows alone, and links to their audio. Do not change it; copy it first."""
+    folder = tmp_path_factory.mktemp("esc10") / "ESC-10"
+    for name in ("meta", "audio"):
+        (folder / name).mkdir(parents=True)
+    with (esc50_dir / "meta" / "esc50.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["esc10"].lower() == "true"]
+    with (folder / "meta" / "esc50.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        (folder / "audio" / row["filename"]).symlink_to((esc50_dir / "audio" / row["filename"]).resolve())
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +60,15 @@ def urbansound_dir() -> Path:
     folder = os.environ.get("URBANSOUND8K_DIR")
     if not folder:
         pytest.skip("URBANSOUND8K_DIR is not set: it names the folder of UrbanSound8K's first two folds")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def weights_dir() -> Path:
+    """Published weights of other networks, a folder each."""
+    folder = os.environ.get("ESC_WEIGHTS_DIR")
+    if not folder:
+        pytest.skip("ESC_WEIGHTS_DIR is not set: it names the folder of published weights, such as efficientat-mn04")
     return Path(folder)
 
 

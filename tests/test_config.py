@@ -208,11 +208,17 @@ def test_all_problems_are_named_at_once_by_their_dotted_keys() -> None:
         ({"frontend": {"f_min": 500.0, "f_max": 400.0}}, "frontend: f_min"),
         ({"frontend": {"channels": []}}, "frontend: channels"),
         ({"frontend": {"channels": ["pcen", "pcen"]}}, "frontend: channels"),
-        ({"data": {"clip_seconds": 0.01}}, "shorter than one frame"),
+        ({"data": {"clip_seconds": 0.01}}, r"too short for one frame of frontend.n_fft 1024: set it to 0\.032 or more"),
+        ({"data": {"window_seconds": 0.01}}, r"data.window_seconds 0.01 .*set it to 0\.032 or more"),
+        ({"data": {"clip_seconds": 0.00001}}, "no sample"),
         ({"data": {"selection_fraction": 0.1, "selection_fold": 2}}, "two ways to select"),
         ({"augment": {"noise_snr_db": [30.0, 10.0]}}, "augment: noise_snr_db"),
         ({"model": {"widths": []}}, "model: widths"),
-        ({"model": {"name": "spec_cnn_reference", "widths": [4] * 12}}, "to nothing"),
+        ({"model": {"name": "spec_cnn_reference", "widths": [4] * 7}}, r"64 bands to nothing.*n_mels to 128 or more"),
+        (
+            {"model": {"name": "spec_cnn_reference"}, "data": {"clip_seconds": 0.1}},
+            r"halves frames to nothing.*set it to 0\.332 or more",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(values: dict[str, Any], reason: str) -> None:

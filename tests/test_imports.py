@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "esc_ensemble"
 # Lowest first: a room imports only rooms below it, and its own modules. Rooms of one line do not import each other.
 LEVELS = [
     {"errors", "terminal"},
-    {"arguments", "cores", "progress", "display", "flags"},
+    {"arguments", "cores", "progress", "display", "flags", "home"},
     {"files", "processes"},
     {"settings"},
     {"config"},
@@ -46,6 +46,7 @@ NO_TORCH = {
         "errors",
         "cores",
         "files",
+        "home",
         "processes",
         "progress",
         "terminal",

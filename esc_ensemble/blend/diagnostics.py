@@ -17,6 +17,8 @@ from esc_ensemble.significance import Comparison, compare_predictions
 # A member that is better on one fold than chance would have it so rarely has probably seen that fold's clips. Shared
 # out over all members and folds.
 LEAK_P = 1e-3
+SUMS_TO_ONE = 1e-3
+"""How far from 1 the sums of probabilities may be that were stored in half precision or as rounded text."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,31 @@ def selection_warning(problem: str) -> str | None:
         f"There is one test fold, and weights cannot be fitted on the selection split: {problem}. Weights are equal. "
         "Train all members with the same selection split: the same seed and fraction, or a fixed fold."
     )
+
+
+def probability_warnings(logits: Sequence[np.ndarray], fold_of_clip: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Name members whose logits are probabilities: the softmax of those is almost flat, whatever the model knows.
+
+    Args:
+        logits: of the M members, (S, N, C) each.
+        fold_of_clip: (N,) fold numbers.
+        names: of the M members.
+    """
+    found = []
+    folds = np.unique(fold_of_clip)
+    for name, values in zip(names, logits, strict=True):
+        near = np.abs(values.sum(axis=2, dtype=np.float64) - 1.0) <= SUMS_TO_ONE
+        inside = (values.min(axis=2) >= -SUMS_TO_ONE) & (values.max(axis=2) <= 1.0 + SUMS_TO_ONE)
+        looks_so = (near & inside).all(axis=0)  # (S, N) -> (N,)
+        bad = [int(fold) for fold in folds if looks_so[fold_of_clip == fold].all()]
+        if values.shape[2] < 2 or not bad:
+            continue
+        where = "" if len(bad) == len(folds) else f" (fold {', '.join(map(str, bad))})"
+        found.append(
+            f"The logits of {name}{where} look like probabilities: all are from 0 to 1, and each clip's sum to 1. "
+            "Write their logarithm, np.log(p + 1e-12), and blend again."
+        )
+    return found
 
 
 def gap_warning(

@@ -29,6 +29,7 @@ from esc_ensemble.blend.diagnostics import (
     gap_warning,
     leak_warnings,
     missing_folds_warning,
+    probability_warnings,
     selection_warning,
 )
 from esc_ensemble.blend.members import FittedOn, MemberLogits, align_members
@@ -148,6 +149,7 @@ def fit_runs(
         fallback=not keep_tuned,
         reason=reason,
         warnings=(
+            *probability_warnings(members.logits, members.fold_of_clip, members.names),
             *(warning for warning in general if warning),
             *leak_warnings(log_probs, oof.labels, members.fold_of_clip, members.sources, members.names),
         ),

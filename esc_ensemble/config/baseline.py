@@ -64,8 +64,6 @@ class BaselineConfig(Settings):
         yield from shift_conflicts(self.shift_seconds)
         if self.data.window_seconds:
             yield "data.window_seconds is for networks, a baseline hears whole clips: set it to 0"
-        if self.frontend.n_fft > self.data.n_samples:
-            yield (
-                f"frontend.n_fft {self.frontend.n_fft} is longer than the {self.data.n_samples} samples of a clip "
-                "(data.clip_seconds times data.sample_rate)"
-            )
+        conflict = self.data.length_conflict(self.frontend.n_fft, f"one frame of frontend.n_fft {self.frontend.n_fft}")
+        if self.model.name == "mfcc" and conflict:
+            yield conflict

@@ -43,6 +43,27 @@ class DataConfig(Settings):
         return self.window_seconds or self.clip_seconds
 
     @property
+    def n_heard(self) -> int:
+        """Number of samples that the network gets at once."""
+        return round(self.heard_seconds * self.sample_rate)
+
+    def length_conflict(self, least: int, purpose: str) -> str:
+        """Return what is wrong where a network gets fewer samples than it can work with, else an empty text.
+
+        Args:
+            least: number of samples that it needs.
+            purpose: what for.
+        """
+        if self.n_heard >= least:
+            return ""
+        name = "window_seconds" if self.window_seconds else "clip_seconds"
+        shortest = -(-least * 10_000 // self.sample_rate) / 10_000  # rounded up
+        return (
+            f"data.{name} {self.heard_seconds:g} ({self.n_heard} samples at data.sample_rate {self.sample_rate}) is "
+            f"too short for {purpose}: set it to {shortest:g} or more"
+        )
+
+    @property
     def n_samples(self) -> int:
         """Length T of a clip in samples."""
         return round(self.clip_seconds * self.sample_rate)
@@ -50,5 +71,7 @@ class DataConfig(Settings):
     def conflicts(self) -> Iterator[str]:
         if self.selection_fraction and self.selection_fold >= 0:
             yield "selection_fraction and selection_fold are two ways to select: set one of them"
+        if self.n_heard < 1:
+            yield f"a clip or window of {self.heard_seconds:g} seconds has no sample at sample_rate {self.sample_rate}"
         if self.window_seconds > self.clip_seconds:
             yield f"window_seconds {self.window_seconds} must not be longer than clip_seconds {self.clip_seconds}"

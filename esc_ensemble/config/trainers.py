@@ -68,15 +68,24 @@ class SpectrogramTrainerConfig(TrainerConfig):
     @property
     def n_frames(self) -> int:
         """Number of frames L that the front end makes of what is heard at once."""
-        return 1 + (round(self.data.heard_seconds * self.data.sample_rate) - self.frontend.n_fft) // self.frontend.hop
+        return 1 + (self.data.n_heard - self.frontend.n_fft) // self.frontend.hop
 
     def conflicts(self) -> Iterator[str]:
         yield from super().conflicts()
         if self.frontend.f_max > self.data.sample_rate / 2:
             yield f"frontend.f_max {self.frontend.f_max} is above half of sample_rate {self.data.sample_rate}"
-        if self.frontend.n_fft > self.data.heard_seconds * self.data.sample_rate:
-            heard = "window_seconds" if self.data.window_seconds else "clip_seconds"
-            yield f"data.{heard} {self.data.heard_seconds} is shorter than one frame of frontend.n_fft"
+        if conflict := self.data.length_conflict(self.least_samples, self.length_purpose):
+            yield conflict
+
+    @property
+    def least_samples(self) -> int:
+        """Number of samples of the shortest clip or window that the network can work with."""
+        return self.frontend.n_fft
+
+    @property
+    def length_purpose(self) -> str:
+        """What that many are needed for."""
+        return f"one frame of frontend.n_fft {self.frontend.n_fft}"
 
 
 class AMixConfig(MixConfig):
@@ -105,12 +114,29 @@ class TrainAConfig(SpectrogramTrainerConfig):
 
     def conflicts(self) -> Iterator[str]:
         yield from super().conflicts()
-        smallest = min(self.n_frames, self.frontend.n_mels)
-        if self.model.name == "spec_cnn_reference" and 0 < smallest < 2 ** len(self.model.widths):
+        if self.frontend.n_mels < self._least_side:
             yield (
-                f"model.widths {self.model.widths} halves a map of {self.frontend.n_mels} bands and {self.n_frames} "
-                "frames to nothing: name fewer stages, or use more bands or a shorter frontend.hop"
+                f"model.widths {self.model.widths} halves {self.frontend.n_mels} bands to nothing: name fewer stages, "
+                f"or set frontend.n_mels to {self._least_side} or more"
             )
+
+    @property
+    def _least_side(self) -> int:
+        """Bands and frames that leave something: each of the reference network's stages halves them, rounding down."""
+        return 2 ** len(self.model.widths) if self.model.name == "spec_cnn_reference" else 1
+
+    @property
+    def least_samples(self) -> int:
+        return self.frontend.n_fft + (self._least_side - 1) * self.frontend.hop
+
+    @property
+    def length_purpose(self) -> str:
+        if self._least_side == 1:
+            return super().length_purpose
+        return (
+            f"model.widths {self.model.widths}, which halves frames to nothing (fewer stages or a shorter frontend.hop "
+            "help too)"
+        )
 
 
 class AProFrontendConfig(FrontendConfig):

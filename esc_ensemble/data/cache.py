@@ -20,8 +20,9 @@ from esc_ensemble.data.catalog import Catalog, subset
 from esc_ensemble.data.decoding import Decoded, Recipe, decode_all
 from esc_ensemble.data.duplicates import same_audio
 from esc_ensemble.data.parquet import is_row
-from esc_ensemble.errors import DataError, WorkError, list_problems
+from esc_ensemble.errors import ConfigError, DataError, DiskError, WorkError, list_problems
 from esc_ensemble.files import atomic_path, cache_lock, write_json
+from esc_ensemble.home import can_write, expand_home, is_spare, spare_home, user_cache_dir
 from esc_ensemble.progress import progress, say
 
 if TYPE_CHECKING:
@@ -96,12 +97,39 @@ def _check_not_a_worker() -> None:
 
 
 def default_cache_dir() -> Path:
-    """Gives $ESC_ENSEMBLE_CACHE, else esc_ensemble in $XDG_CACHE_HOME or ~/.cache."""
+    """Return $ESC_ENSEMBLE_CACHE, else esc_ensemble in $XDG_CACHE_HOME or ~/.cache.
+
+    Where the last two cannot be written to, or there is no home folder, it is one in the folder for temporary files,
+    which is reported.
+
+    Raises:
+        ConfigError: ESC_ENSEMBLE_CACHE begins with a home folder that is unknown.
+        DiskError: no folder can be written to.
+    """
     chosen = os.environ.get("ESC_ENSEMBLE_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "esc_ensemble"
+        path = expand_home(chosen)
+        if path.parts[:1] and path.parts[0].startswith("~"):
+            raise ConfigError(
+                f"ESC_ENSEMBLE_CACHE is {chosen}, and that home folder is unknown. Set it to a whole path."
+            )
+        return path
+    base = user_cache_dir()
+    folder = base / "esc_ensemble" if base is not None else None
+    if folder is None or not can_write(folder):
+        try:
+            folder = spare_home() / ".cache" / "esc_ensemble"
+        except DiskError as error:
+            raise DiskError(
+                f"There is no folder for decoded clips: neither the user's cache folder nor one for temporary files "
+                f"can be written to ({error}) Set ESC_ENSEMBLE_CACHE to a folder you can write to."
+            ) from error
+    if is_spare(folder):
+        say(
+            f"The user's cache folder cannot be written to: decoded clips are stored in {folder}. Set "
+            "ESC_ENSEMBLE_CACHE to a folder that lasts."
+        )
+    return folder
 
 
 @dataclass(frozen=True)

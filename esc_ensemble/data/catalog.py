@@ -21,6 +21,7 @@ from esc_ensemble.data.rows import Listing, ReadOptions, Row
 from esc_ensemble.data.tables import plural
 from esc_ensemble.data.walk import absence
 from esc_ensemble.errors import DataError, list_problems
+from esc_ensemble.home import expand_home
 from esc_ensemble.progress import say
 
 ALWAYS_TRAINED = -1
@@ -164,7 +165,7 @@ def load_catalog(path: Path, options: ReadOptions | None = None, *, whole: bool 
         DataError: everything in the metadata that breaks a rule, listed together, and the flag that goes on.
     """
     options = options or ReadOptions()
-    listing = list_clips(path.expanduser(), replace(options, need_folds=not whole and options.need_folds))
+    listing = list_clips(expand_home(path), replace(options, need_folds=not whole and options.need_folds))
     rows, bad = _usable(listing)
     names, numbers, name_problems, notes = _classes(rows)
     index = {name: label for label, name in enumerate(names)}
@@ -204,7 +205,7 @@ def load_recordings(path: Path, options: ReadOptions | None = None) -> Catalog:
     Raises:
         DataError: there is no audio, or a data set's metadata breaks a rule.
     """
-    path = path.expanduser()
+    path = expand_home(path)
     options = replace(options or ReadOptions(), need_folds=False, need_classes=False)
     listing = list_clips(path, options) if is_dataset(path) else list_files(path)
     rows, bad = _usable(listing)
@@ -231,7 +232,7 @@ def load_unlabelled(paths: Sequence[Path]) -> Catalog:
     """
     rows: list[Row] = []
     problems = [] if paths else ["no audio is named"]
-    for path in (path.expanduser() for path in paths):
+    for path in (expand_home(path) for path in paths):
         try:
             listing = list_files(path) if not path.is_file() else None
         except DataError as error:
@@ -244,7 +245,7 @@ def load_unlabelled(paths: Sequence[Path]) -> Catalog:
     problems += _name_problems(clips)
     if problems:
         raise DataError(list_problems("These test clips cannot be used:", problems))
-    root = paths[0].expanduser()
+    root = expand_home(paths[0])
     root = root if root.is_dir() else root.parent
     return Catalog(name=root.resolve().name, root=root, clips=clips, class_names=(), whole=True)
 

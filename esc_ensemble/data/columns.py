@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esc_ensemble.data.audio_index import AudioIndex, parts_of, same_text
-from esc_ensemble.data.rows import CellTable, NO_FOLD, ReadOptions, Row, SPLIT_FOLDS, below, split_of_name
+from esc_ensemble.data.rows import NO_FOLD, SPLIT_FOLDS, CellTable, ReadOptions, Row, below, split_of_name
 from esc_ensemble.data.tables import find_column, plural, whole_number
 from esc_ensemble.errors import DataError
 

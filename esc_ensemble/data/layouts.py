@@ -84,7 +84,7 @@ def _with_folds(listing: Listing, options: ReadOptions, *, default: int) -> List
     if not rows:
         return listing
     notes, problems = list(listing.notes), list(listing.problems)
-    if not all(row.fold != NO_FOLD for row in rows):
+    if not default and not all(row.fold != NO_FOLD for row in rows):  # of a table
         rows = _folds_of_folders(rows, listing.root) or rows
     splits = {row.split for row in rows} - {""}
     has_folds = all(row.fold != NO_FOLD for row in rows)

@@ -13,8 +13,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,11 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from esc_ensemble.errors import WorkError
+from esc_ensemble.files import temporary_folder
 
 DYNAMIC = torch.export.Dim.DYNAMIC
+OPSET = 18
+"""Version of ONNX's operators: the one that torch's exporter writes before any conversion, and the oldest it knows."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,14 @@ def trace_piece(
         dynamic: for each input which of its dimensions may be of any size.
         outputs: names of what comes out.
     """
-    with TemporaryDirectory() as folder, _quiet():
-        path = Path(folder) / "piece.onnx"
+    with temporary_folder() as folder, _quiet():
+        path = folder / "piece.onnx"
         torch.onnx.export(
             module,
             tuple(examples),
             str(path),
             dynamo=True,
+            opset_version=OPSET,
             dynamic_shapes=_by_argument(module, dynamic),
             input_names=[f"in{number}" for number in range(len(examples))],
             output_names=list(outputs),

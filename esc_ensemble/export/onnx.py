@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from esc_ensemble.export.fused import FusedBlend
 from esc_ensemble.export.graph import DYNAMIC, Graph, Piece, trace_piece
 from esc_ensemble.export.parity import Probabilities
 from esc_ensemble.export.parts import Part, heard_data
+from esc_ensemble.files import temporary_folder
 from esc_ensemble.infer import METADATA_KEY
 
 BATCH, SAMPLES = "batch", "samples"
@@ -77,8 +77,8 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "simple.onnx"
+    with temporary_folder() as folder:
+        path = folder / "simple.onnx"
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         simple = onnx.load(path)
@@ -97,10 +97,14 @@ def _kind(part: Part, features: Tensor) -> str:
 
 
 def save_onnx(model: onnx.ModelProto, metadata: dict[str, Any], path: Path) -> None:
-    """Writes a graph of `build_graph` as a file that gives probabilities alone."""
+    """Writes a graph of `build_graph` as a file that gives probabilities alone.
+
+    Its IR version is the lowest that its operators allow: a runtime refuses files of one that is newer than itself.
+    """
     shipped = onnx.ModelProto()
     shipped.CopyFrom(model)
     del shipped.graph.output[1:]
+    shipped.ir_version = onnx.helper.find_min_ir_version_for(shipped.opset_import)
     onnx.helper.set_model_props(shipped, {METADATA_KEY: json.dumps(metadata, ensure_ascii=False)})
     onnx.save(shipped, path)
 

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -16,6 +14,7 @@ from onnx import TensorProto, helper
 
 from esc_ensemble.config import BackboneConfig
 from esc_ensemble.export.fused import FusedBlend
+from esc_ensemble.files import temporary_folder
 from esc_ensemble.progress import progress
 
 PRODUCTS = ("MatMul", "Gemm")
@@ -65,8 +64,8 @@ def _quantize_products(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Mod
 
     model = _copy(model)
     del model.graph.value_info[:]  # onnxruntime's quantiser trips over those of Gemm
-    with TemporaryDirectory() as folder, _quiet():
-        path = Path(folder) / "quantised.onnx"
+    with temporary_folder() as folder, _quiet():
+        path = folder / "quantised.onnx"
         quantize_dynamic(
             model,
             path,

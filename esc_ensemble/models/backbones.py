@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from esc_ensemble.errors import EscError, ModelFileError
+from esc_ensemble.home import expand_home
 from esc_ensemble.models.bundles import BUNDLE_PREFIX, bundle_file, bundle_weights, describe_bundle
 from esc_ensemble.progress import say
 
@@ -66,6 +67,14 @@ class Backbone:
     def n_blocks(self) -> int:
         """Number of transformer blocks."""
         return int(self.architecture["num_hidden_layers"])
+
+    def least_samples(self, n_frames: int = 1) -> int:
+        """Number of samples of the shortest waveform that its convolutions turn into so many frames."""
+        n_samples = n_frames * int(self.architecture.get("squeeze_factor", 1))  # SEW averages frames
+        kernels, strides = self.architecture["conv_kernel"], self.architecture["conv_stride"]
+        for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+            n_samples = (n_samples - 1) * stride + kernel
+        return n_samples
 
     def to_json(self) -> dict[str, Any]:
         """Gives the plain values that `from_json` reads."""
@@ -133,9 +142,7 @@ def require_weights(source: str) -> None:
     """
     if source.startswith(BUNDLE_PREFIX):
         bundle_file(source)
-    elif Path(source).expanduser().is_dir() and not any(
-        (Path(source).expanduser() / name).exists() for name in WEIGHT_FILES
-    ):
+    elif expand_home(source).is_dir() and not any((expand_home(source) / name).exists() for name in WEIGHT_FILES):
         raise ModelFileError(f"{source} has no file of weights. {HOW_TO_GET.format(name=EXAMPLE)}")
 
 
@@ -237,7 +244,7 @@ def _refuse_shape(source: str, name: str, found: tuple[int, ...], wanted: tuple[
 
 def _place(source: str) -> str:
     """The source as transformers wants it. A path that is not there is told at once, and not asked of the hub."""
-    path = Path(source).expanduser()
+    path = expand_home(source)
     if path.is_dir():
         if (path / "manifest.json").exists() and not (path / "config.json").exists():  # a run of ours
             raise ModelFileError(

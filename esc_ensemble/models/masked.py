@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,8 @@ def draw_hidden(n_clips: int, n_frames: int, masking: MaskingConfig) -> Tensor:
     Raises:
         ConfigError: the clips are too short for two spans.
     """
-    n_starts = n_frames - masking.span + 1
-    n_spans = min(max(1, round(masking.share * n_frames / masking.span)), max(n_starts, 0))
-    if n_starts < 2 or masking.span * n_spans < 2:
+    n_starts, n_spans = _spans(n_frames, masking)
+    if not _fits(n_frames, masking):
         raise ConfigError(
             f"masking.span {masking.span} does not fit into the {n_frames} frames of a clip: lower it, or raise "
             "data.clip_seconds."
@@ -144,6 +144,26 @@ def draw_hidden(n_clips: int, n_frames: int, masking: MaskingConfig) -> Tensor:
     starts = torch.rand(n_clips, n_starts).argsort(dim=1)[:, :n_spans]  # without repetition
     places = (starts[:, :, None] + torch.arange(masking.span)).flatten(1)  # (B, spans · span)
     return torch.zeros(n_clips, n_frames, dtype=torch.bool).scatter_(1, places, True)
+
+
+def least_frames(masking: MaskingConfig) -> int:
+    """Number of frames of the shortest clip that can be masked."""
+    least = masking.span + 1 if masking.span > 1 else max(2, ceil(1.5 / masking.share))
+    while not _fits(least, masking):
+        least += 1
+    return least
+
+
+def _spans(n_frames: int, masking: MaskingConfig) -> tuple[int, int]:
+    """Numbers of places where a hidden span can begin, and of spans."""
+    n_starts = n_frames - masking.span + 1
+    return n_starts, min(max(1, round(masking.share * n_frames / masking.span)), max(n_starts, 0))
+
+
+def _fits(n_frames: int, masking: MaskingConfig) -> bool:
+    """Whether there is a choice of spans, and another hidden frame for each to be told from."""
+    n_starts, n_spans = _spans(n_frames, masking)
+    return n_starts >= 2 and masking.span * n_spans >= 2
 
 
 def draw_negatives(hidden: Tensor, masking: MaskingConfig) -> Tensor:

@@ -16,7 +16,7 @@ from esc_ensemble.config import (
     SpecCnnConfig,
     TrainerConfig,
 )
-from esc_ensemble.errors import ModelFileError, did_you_mean
+from esc_ensemble.errors import ConfigError, ModelFileError, did_you_mean
 from esc_ensemble.features.frontend import SpectrogramFrontend
 from esc_ensemble.models.backbones import Backbone, build_backbone, load_weights, read_backbone, require_weights
 from esc_ensemble.models.base import AudioClassifier
@@ -52,6 +52,8 @@ class ModelSpec:
                 backbone = read_backbone(config.model.source)
                 require_weights(config.model.source)
             check_fit(config.model, backbone, config.data.sample_rate)
+            if conflict := config.data.length_conflict(backbone.least_samples(), "one frame of the backbone"):
+                raise ConfigError(f"The settings cannot be used: {conflict}.")
         return cls(config.model, frontend, config.data, class_names, backbone)
 
     @property

@@ -14,6 +14,7 @@ import numpy as np
 from esc_ensemble.blend.output import describe
 from esc_ensemble.errors import LogitsError, ModelFileError, list_problems
 from esc_ensemble.export.source import fit_run, read_blend
+from esc_ensemble.home import expand_home
 from esc_ensemble.logits import UNREADABLE
 from esc_ensemble.metrics import METRICS
 
@@ -145,7 +146,7 @@ def load(path: str | Path) -> Evidence:
         ModelFileError: the folder is neither, or blend.json is damaged or of another version.
         LogitsError: the predictions are missing or damaged, or no clip has a label.
     """
-    folder = Path(path).expanduser()
+    folder = expand_home(path)
     if (folder / "blend.json").exists():
         return _of_blend(folder)
     result = fit_run(folder)

@@ -12,6 +12,7 @@ from esc_ensemble.config import DataConfig
 from esc_ensemble.data.audio import decode, fit_to_length, trim_silence
 from esc_ensemble.data.locate import locate_clips
 from esc_ensemble.errors import DataError
+from esc_ensemble.home import expand_home
 from esc_ensemble.report.evidence import Evidence
 
 
@@ -46,7 +47,7 @@ def find_recordings(evidence: Evidence, data: Path | None = None) -> Recordings:
         DataError: `data` was given and is not there, or holds none of the clips.
     """
     if data is not None:
-        data = data.expanduser()
+        data = expand_home(data)
         if not data.exists():
             raise DataError(f"{data} does not exist. Name the folder with the clips: --data DIR.")
         found = _look(data, evidence)

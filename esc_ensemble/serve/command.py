@@ -151,7 +151,7 @@ def _quiet_decoders() -> Iterator[None]:
     """
     try:
         errors, results = sys.stderr.fileno(), sys.stdout.fileno()
-    except (OSError, ValueError):  # replaced by something that is no file
+    except (AttributeError, OSError, ValueError):  # missing, or replaced by something that is no file
         yield
         return
     sys.stdout.flush()

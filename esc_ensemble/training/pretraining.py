@@ -30,6 +30,7 @@ from esc_ensemble.models.masked import (
     describe_masked,
     draw_hidden,
     draw_negatives,
+    least_frames,
     save_backbone,
 )
 from esc_ensemble.models.weights import check_weights
@@ -137,6 +138,9 @@ def pretrain_wav2vec2_run(
     """
     check(config, "The settings")
     backbone = describe_masked(config.model, config.masking, config.data.sample_rate, config.normalize)
+    least, purpose = backbone.least_samples(least_frames(config.masking)), f"masking.span {config.masking.span}"
+    if conflict := config.data.length_conflict(least, purpose):
+        raise ConfigError(f"The settings cannot be used: {conflict}.")
     heard = heard_by(config.model.source)
     for target in options.targets:
         refuse_shared(Path(config.model.source), heard, target)
@@ -146,7 +150,6 @@ def pretrain_wav2vec2_run(
     torch.manual_seed(config.seed)
     model = build_masked_model(config.model, backbone)
     n_window = round(config.data.window_seconds * config.data.sample_rate)
-    draw_hidden(1, model.n_frames(n_window or config.data.n_samples), config.masking)  # refuse what is too short
 
     def train() -> None:
         data = TrainingData(

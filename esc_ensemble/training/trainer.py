@@ -19,6 +19,7 @@ from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.sources import SOURCES_FILE, read_sources
 from esc_ensemble.data.splits import FoldSplit
 from esc_ensemble.errors import ConfigError, ModelFileError
+from esc_ensemble.home import expand_home
 from esc_ensemble.manifest import is_pretraining
 from esc_ensemble.models.backbones import build_backbone, load_weights
 from esc_ensemble.models.base import AudioClassifier, digest_weights
@@ -99,7 +100,7 @@ def heard_by(source: str) -> frozenset[str]:
     Raises:
         ModelFileError: it was pretrained here, and its list is gone or damaged, or it was not finished.
     """
-    folder = Path(source).expanduser()
+    folder = expand_home(source)
     if not source or not folder.is_dir():
         return frozenset()
     if (folder / SOURCES_FILE).exists() or is_pretraining(folder):
@@ -108,7 +109,7 @@ def heard_by(source: str) -> frozenset[str]:
 
 
 def _find_init(run_dir: Path, name: str) -> Path:
-    places = [Path(name).expanduser(), run_dir.parent / name, run_dir.parent.parent / name]
+    places = [expand_home(name), run_dir.parent / name, run_dir.parent.parent / name]
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None:
         raise ModelFileError(f"--init {name}: there is no such run. Make one with `esc-ens pretrain`.")

@@ -6,9 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esc_ensemble.blend.crossfit import OofLogits, cross_fit_members
-from esc_ensemble.blend.diagnostics import contributions, error_correlation, gap_warning, leak_warnings
+from esc_ensemble.blend.diagnostics import (
+    contributions,
+    error_correlation,
+    gap_warning,
+    leak_warnings,
+    probability_warnings,
+)
 from esc_ensemble.config import BlendConfig
-from esc_ensemble.metrics import clip_losses
+from esc_ensemble.metrics import clip_losses, softmax
 from tests.blend.make_logits import make_labels, make_member
 
 N, C, K = 400, 10, 5
@@ -49,6 +55,33 @@ def test_a_fold_that_is_easy_for_all_is_no_leak():
         logits[:, FOLDS == 2] += 4 * np.eye(C, dtype=np.float32)[LABELS[FOLDS == 2]]
     assert leak_warnings(cross_fit_members(oof(*easy)), LABELS, FOLDS, SOURCES, list("abc")) == []
     assert leak_warnings(cross_fit_members(oof(easy[0])), LABELS, FOLDS, SOURCES, ["a"]) == []
+
+
+def probabilities(seed: int) -> np.ndarray:
+    return softmax(member(seed).astype(np.float64)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_probabilities_in_the_place_of_logits_are_named(dtype):
+    wrong = np.stack([probabilities(0), probabilities(1)])[:, 0].astype(dtype).astype(np.float32)  # of two shifts
+    (warning,) = probability_warnings([member(0), wrong], FOLDS, ["right", "wrong"])
+    assert warning.startswith("The logits of wrong look like probabilities")
+    assert "np.log(p + 1e-12)" in warning
+
+
+def test_probabilities_in_some_folds_alone_are_named_with_the_folds():
+    mixed = np.where((FOLDS == 3)[:, None], probabilities(0), member(0))
+    (warning,) = probability_warnings([mixed], FOLDS, ["mixed"])
+    assert "mixed (fold 3) look" in warning
+
+
+def test_logits_and_log_probabilities_are_no_probabilities():
+    given = probabilities(0)
+    one_hot = np.eye(C, dtype=np.float32)[LABELS][None]
+    shifted = np.concatenate([given, member(0)])  # probabilities at one shift alone
+    fine = [member(0), np.log(given), np.log(one_hot + 1e-12), 1.01 * given, given - 0.5, shifted]
+    assert probability_warnings(fine, FOLDS, list("abcdef")) == []
+    assert len(probability_warnings([one_hot], FOLDS, ["sure"])) == 1
 
 
 def test_gap_is_warned_of_beyond_one_folds_standard_error():

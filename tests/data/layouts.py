@@ -30,7 +30,7 @@ def wav(path: Path, *name: object, wave: np.ndarray | None = None, **how: Any) -
 
 
 def write_table(
-    path: Path, rows: Sequence[dict[str, object]], *, encoding: str = "utf-8", separator: str = ","
+    path: Path, rows: Sequence[Mapping[str, object]], *, encoding: str = "utf-8", separator: str = ","
 ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding=encoding) as file:

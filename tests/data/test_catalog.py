@@ -273,8 +273,9 @@ def test_synthetic_set_is_a_whole_one(synthetic_dir: Path) -> None:
     assert np.bincount(catalog.labels).tolist() == [10] * 10
 
 
-def test_real_esc10(esc10_dir: Path) -> None:
-    catalog = load_catalog(esc10_dir, ReadOptions(esc10=True))
+def test_real_esc10(esc10_dir: Path, esc50_dir: Path) -> None:
+    catalog = load_catalog(esc10_dir)
+    assert catalog.fingerprint == load_catalog(esc50_dir, ReadOptions(esc10=True)).fingerprint
     assert catalog.class_names == (
         "dog", "rooster", "rain", "sea_waves", "crackling_fire",
         "crying_baby", "sneezing", "clock_tick", "helicopter", "chainsaw",

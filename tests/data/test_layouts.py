@@ -40,7 +40,7 @@ EXPECTED: dict[str, tuple[int, dict[int, int], int]] = {
     "audiofolder_json": (3, {1: 18, 2: 6, 3: 6}, 30),
     "speech_commands": (3, {1: 18, 2: 3, 3: 3}, 8),
     "recording_folders": (3, {1: 12, 2: 12, 3: 12, 4: 9, 5: 9}, 18),
-    "class_folders": (3, {1: 12, 2: 6, 3: 6, 4: 6, 5: 6}, 18),
+    "class_folders": (3, {1: 8, 2: 8, 3: 8, 4: 6, 5: 6}, 18),
     "competition_table": (3, {1: 6, 2: 3, 3: 3, 4: 3, 5: 3}, 6),
     "parquet": (3, FIVE, 16),
 }
@@ -80,7 +80,7 @@ def test_command_baseline_and_kernel_read_the_same(name: str, tmp_path: Path, ca
     assert {int(fold): sum(n[fold] for n in info["clips"].values()) for fold in map(str, sizes)} == sizes
 
     told = ["baseline", "--data", str(data), *flags(name), "--runs", str(tmp_path / "runs"), "--run", "m"]
-    assert main([*told, "--data.sample-rate", "8000", "--frontend.f-max", "4000", "--data.clip-seconds", "0.2"]) == 0
+    assert main([*told, "--data.sample-rate", "8000", "--frontend.n-fft", "512", "--data.clip-seconds", "0.2"]) == 0
     run = read_run(tmp_path / "runs" / "m")
     fold_of = {clip.clip_id: clip.fold for clip in catalog.clips}
     assert set(run.fold_numbers) == set(catalog.test_folds)
@@ -213,12 +213,13 @@ def test_folders_in_underscores_are_left_out_and_said(tmp_path: Path, capsys: Ca
     ],
 )
 @pytest.mark.parametrize(
-    ("encoding", "separator", "name"),
+    "how",
     [("utf-8", ",", "t.csv"), ("utf-8-sig", ";", "t.csv"), ("utf-16", "\t", "t.tsv"), ("cp1252", ";", "t.csv")],
 )
 def test_columns_and_encodings_that_people_use(
-    tmp_path: Path, header: tuple[str, str], cells: tuple[str, str], encoding: str, separator: str, name: str
+    tmp_path: Path, header: tuple[str, str], cells: tuple[str, str], how: tuple[str, str, str]
 ) -> None:
+    encoding, separator, name = how
     rows: list[dict[str, object]] = []
     for label in ("grün", "café"):
         for number in range(4):
@@ -257,8 +258,17 @@ def test_names_match_across_unicode_forms(tmp_path: Path, table: Any, files: Any
 
 
 def test_labels_that_look_alike_are_warned_of(tmp_path: Path, capsys: Capture) -> None:
-    labels = ["café", "café", "rain", "rain\u200b", "wind\u00a0chime", "wind chime", "Wind Chime", "bell"]
-    rows = []
+    labels = [
+        normalize("NFC", "café"),
+        normalize("NFD", "café"),
+        "rain",
+        "rain\u200b",
+        "wind\u00a0chime",
+        "wind chime",
+        "Wind Chime",
+        "bell",
+    ]
+    rows: list[dict[str, object]] = []
     for kind, label in enumerate(labels):
         for number in range(2):
             wav(tmp_path / f"{kind}_{number}x.wav")
@@ -274,7 +284,7 @@ def test_labels_that_look_alike_are_warned_of(tmp_path: Path, capsys: Capture) -
 @pytest.mark.parametrize("separator", [";", ",", ", "])
 def test_cells_of_several_labels_are_refused_with_the_flag(tmp_path: Path, separator: str) -> None:
     labels = ["bark", "rain", f"bark{separator}rain"]
-    rows = []
+    rows: list[dict[str, object]] = []
     for kind, label in enumerate(labels):
         for number in range(2):
             wav(tmp_path / f"{kind}_{number}x.wav")
@@ -421,9 +431,9 @@ def test_parquet_with_class_labels_of_hugging_face(tmp_path: Path) -> None:
         pq.write_table(table, tmp_path / "data" / f"{split}-00000-of-00001.parquet")
     catalog = load_catalog(tmp_path)
     assert catalog.class_names == ("bark", "rain")
-    assert [catalog.class_name(clip) for clip in catalog.clips[:2]] == ["rain", "bark"]
+    assert all(catalog.class_name(clip) == ("rain", "bark")[int(clip.clip_id[-5]) % 2] for clip in catalog.clips)
     assert catalog.fold_names == {1: "train", 3: "test"}
-    assert catalog.clips[0].clip_id == "train0.wav"
+    assert {clip.clip_id for clip in catalog.clips if clip.fold == 3} == {f"test{n}.wav" for n in range(4)}
 
 
 def test_a_data_set_of_the_hub_is_read_from_its_cache_without_a_network(
@@ -431,7 +441,7 @@ def test_a_data_set_of_the_hub_is_read_from_its_cache_without_a_network(
 ) -> None:
     with pytest.raises(DataError, match="hf:someone/none cannot be fetched"):
         load_catalog(Path("hf:someone/none"))
-    with pytest.raises(DataError, match="hf:OWNER/NAME|hf:ashraq/esc50"):
+    with pytest.raises(DataError, match="write it as hf:ashraq/esc50"):
         load_catalog(Path("hf:none"))
     stored = no_network / "hub" / "datasets--someone--esc50"
     layouts.parquet(stored / "snapshots" / "0123abc")

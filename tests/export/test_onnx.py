@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from esc_ensemble.errors import WorkError
 from esc_ensemble.export import pipeline
 from esc_ensemble.export.fused import FusedBlend
-from esc_ensemble.export.onnx import build_graph
+from esc_ensemble.export.onnx import build_graph, save_onnx
 from esc_ensemble.export.parity import LARGEST_DIFFERENCE
 from esc_ensemble.export.parts import load_parts, mixing_of
 from esc_ensemble.export.source import read_source
@@ -91,6 +91,23 @@ def test_the_file_is_a_valid_model_of_standard_operators(exported: Exported) -> 
     (given,), (made,) = model.graph.input, model.graph.output
     assert (given.name, made.name) == ("waveform", "probabilities")
     assert all(size.dim_param for size in given.type.tensor_type.shape.dim)
+
+
+def test_the_file_asks_for_no_newer_runtime_than_its_operators_do(exported: Exported) -> None:
+    model = onnx.load(exported.onnx)
+    assert [operator.version for operator in model.opset_import] == [18]
+    assert model.ir_version == 8  # of ONNX 1.13, with which opset 18 came
+
+
+@pytest.mark.parametrize(("opset", "lowest"), [(17, 8), (18, 8), (19, 9), (20, 9), (21, 10)])
+def test_the_ir_version_is_the_lowest_that_the_opset_allows(tmp_path: Path, opset: int, lowest: int) -> None:
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "y", "z")]
+    nodes = [onnx.helper.make_node("Abs", ["x"], [name]) for name in ("y", "z")]
+    graph = onnx.helper.make_graph(nodes, "g", value[:1], value[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=11)
+    save_onnx(model, {}, tmp_path / "a.onnx")
+    assert onnx.load(tmp_path / "a.onnx").ir_version == lowest
+    assert model.ir_version == 11
 
 
 def test_all_that_a_reader_needs_is_in_the_metadata(exported: Exported, made: Made) -> None:

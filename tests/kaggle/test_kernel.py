@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esc_ensemble.data.audio import decode, fit_to_length, trim_silence
+from esc_ensemble.data.walk import __file__ as walk_file
 from esc_ensemble.errors import DataError
 from esc_ensemble.infer import Classifier
 from esc_ensemble.submission import Form, write_submission

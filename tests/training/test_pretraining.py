@@ -367,7 +367,10 @@ def test_the_command_says_what_comes_next(synthetic_dir: Path, tmp_path: Path, c
         (["wav2vec2", "--data={data}", "--target=/gone"], "/gone does not exist"),
         (["wav2vec2", "--data={data}", "--model.hidden-size=100"], "hidden_size 100 cannot be cut"),
         (["wav2vec2", "--data={data}", "--data.selection-fraction=0.1"], "there are no labels to score"),
-        (["wav2vec2", "--data={data}", "--data.clip-seconds=0.08"], "masking.span 4 does not fit"),
+        (
+            ["wav2vec2", "--data={data}", "--data.clip-seconds=0.08"],
+            "short for masking.span 4: set it to 0.105 or more",
+        ),
         (["wav2vec2", "--data={data}", "--train.label-smoothing=0.1"], "--train.label-smoothing"),
         (["train-a", "--data={data}", "--target={data}"], "none is left"),
         (["train-a", "--data={data}", "--fold=1"], "--fold"),
