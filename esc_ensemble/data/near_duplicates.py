@@ -28,7 +28,7 @@ MIN_ACTIVE = 0.4
 SILENCE_DB = 50.0
 """Below the loudest frame of a clip."""
 
-N_NEIGHBORS = 16
+N_NEIGHBORS = 8
 """Other clips that one hash is compared with at most; bounds the work where very many clips share it."""
 HASH_ROTATIONS = (0, 8, 16, 24)
 """Each leaves out another of the four bytes of a word."""
@@ -72,7 +72,7 @@ def find_near_duplicates(
     weighted equally (Knapp and Carter, "The generalized correlation method for estimation of time delay", 1976).
 
     Time and memory grow linearly with the number of clips, apart from candidates that agree by chance. Of more than
-    17 copies of one clip, each is paired with some of the others, not with all.
+    nine copies of one clip, each is paired with those next to it, not with all.
 
     Args:
         read_batch: returns the waveforms (B, T) at positions (B,).
@@ -153,7 +153,7 @@ def _band_energies(waveforms: npt.NDArray[np.int16], sample_rate: int) -> tuple[
 
 def _candidates(words: Words, active: Mask) -> Index:
     """Returns (pairs, 3) of first clip, second clip and offset in frames, for clips that share a hash."""
-    found = [np.zeros((0, 3), dtype=np.int64)]
+    found = [np.zeros(0, dtype=np.int64)]
     clip, frame = np.nonzero(active)
     position = clip.astype(np.uint64) << np.uint64(20) | frame.astype(np.uint64)
     twice = words[clip, frame] * np.uint64(2**32 + 1)
@@ -164,20 +164,22 @@ def _candidates(words: Words, active: Mask) -> Index:
         keys = keys[np.diff(keys >> np.uint64(20), prepend=np.uint64(2**64 - 1)) != 0]
         for shift in range(1, N_NEIGHBORS + 1):
             same = np.flatnonzero(keys[shift:] >> np.uint64(40) == keys[:-shift] >> np.uint64(40))
-            for start in range(0, len(same), BLOCK_PAIRS):
-                rows = same[start : start + BLOCK_PAIRS]
-                found.append(_probed(words, active, keys[rows], keys[rows + shift]))
-    return np.unique(np.concatenate(found), axis=0)
+            blocks = (same[start : start + BLOCK_PAIRS] for start in range(0, len(same), BLOCK_PAIRS))
+            likely = [_probed(words, active, keys[rows], keys[rows + shift]) for rows in blocks]
+            found.append(np.unique(np.concatenate([found[0], *likely])))
+    packed = np.unique(np.concatenate(found))
+    return np.stack([packed >> 42, packed >> 22 & 0xFFFFF, (packed & 0x3FFFFF) - (1 << 21)], axis=1)
 
 
 def _probed(words: Words, active: Mask, key: npt.NDArray[np.uint64], other: npt.NDArray[np.uint64]) -> Index:
-    """Returns the candidates (pairs, 3) among equal hashes whose clips agree in frames around them, too."""
-    first, second = (keys >> np.uint64(20) & np.uint64(0xFFFFF) for keys in (key, other))
+    """Returns candidates, each packed into one number, of which clips agree in frames around an equal hash, too."""
+    first, second = ((keys >> np.uint64(20) & np.uint64(0xFFFFF)).astype(np.int64) for keys in (key, other))
     frame, partner = ((keys & np.uint64(0xFFFFF)).astype(np.int64) for keys in (key, other))
-    pairs = np.stack([first, second, frame - partner], axis=1).astype(np.int64)
+    pairs = np.stack([first, second, frame - partner], axis=1)
     n_errors, valid = _compared(words, active, pairs, frame[:, None] + PROBES)  # (pairs, probes)
-    likely: Index = pairs[n_errors.sum(axis=1) <= MAX_PROBE_ERROR * 32.0 * valid.sum(axis=1)]
-    return likely
+    likely = n_errors.sum(axis=1) <= MAX_PROBE_ERROR * 32.0 * valid.sum(axis=1)
+    packed: Index = first << 42 | second << 22 | frame - partner + (1 << 21)
+    return packed[likely]
 
 
 def _similarity(words: Words, active: Mask, pairs: Index, n_window: int) -> npt.NDArray[np.float64]:
