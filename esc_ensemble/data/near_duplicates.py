@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-CERTAIN_SIMILARITY, MIN_SIMILARITY = 0.7, 0.25
-"""From the first on, fingerprints alone decide; between the two, the waveforms do. In ESC-50, sounds that are
-only alike reach 0.41, alarm clocks of one make for instance, and the turns of one siren 0.65."""
+CERTAIN_SIMILARITY, MIN_SIMILARITY = 0.7, 0.4
+"""From the first on, fingerprints alone decide; between the two, the waveforms do. In ESC-50, sounds that are only
+alike reach 0.41 (sirens and alarms), two passages of one siren 0.65; in UrbanSound8K, looped gun shots 0.35."""
 MIN_PEAK = 0.05
 """By how much the correlation of whitened waveforms peaks. In ESC-50, doubtful pairs of one recording reach 0.07 and
 more, others 0.02 and less."""
@@ -71,8 +71,9 @@ def find_near_duplicates(
     offset of these frames. The waveforms of doubtful pairs must also correlate at one lag, with all frequencies
     weighted equally (Knapp and Carter, "The generalized correlation method for estimation of time delay", 1976).
 
-    Time and memory grow linearly with the number of clips, apart from candidates that agree by chance. Of more than
-    nine copies of one clip, each is paired with those next to it, not with all.
+    Clips shorter than about 2.3 seconds are not compared. Time and memory grow linearly with the number of clips,
+    apart from candidates that agree by chance. Of more than nine copies of one clip, each is paired with those next
+    to it, not with all.
 
     Args:
         read_batch: returns the waveforms (B, T) at positions (B,).
@@ -172,7 +173,7 @@ def _candidates(words: Words, active: Mask) -> Index:
 
 
 def _probed(words: Words, active: Mask, key: npt.NDArray[np.uint64], other: npt.NDArray[np.uint64]) -> Index:
-    """Returns candidates, each packed into one number, of which clips agree in frames around an equal hash, too."""
+    """Returns those pairs with equal hashes that also agree in frames around it, each packed into one number."""
     first, second = ((keys >> np.uint64(20) & np.uint64(0xFFFFF)).astype(np.int64) for keys in (key, other))
     frame, partner = ((keys & np.uint64(0xFFFFF)).astype(np.int64) for keys in (key, other))
     pairs = np.stack([first, second, frame - partner], axis=1)
@@ -213,7 +214,7 @@ def _peak(waveforms: npt.NDArray[np.int16], sample_rate: int, offset_seconds: fl
     Tones correlate at many lags, a recording with its copy at one.
     """
     n_fft = 2 ** int(np.ceil(np.log2(2 * waveforms.shape[1])))
-    # Cut tones click, and the clicks of two clips would agree.
+    # A tone that starts abruptly clicks, and the clicks of two clips would correlate.
     n_fade = round(FADE_SECONDS * sample_rate)
     fade = np.sin(np.minimum(np.arange(waveforms.shape[1]) / n_fade, 1.0) * np.pi / 2.0) ** 2
     spectra = np.fft.rfft(waveforms * (fade * fade[::-1]), n_fft)
