@@ -133,23 +133,28 @@ def _fingerprints(
 
 def _band_energies(waveforms: npt.NDArray[np.int16], sample_rate: int) -> tuple[npt.NDArray[np.float32], float]:
     """Computes band energies (B, L, F) of waveforms (B, T), and the energy of rounding to 16 bits in one band."""
-    factor = max(1, sample_rate // 16_000)
-    n_samples = waveforms.shape[1] // factor
-    mono = np.zeros((len(waveforms), n_samples), dtype=np.float32)
-    for phase in range(factor):
-        mono += waveforms[:, phase : n_samples * factor : factor]
-    rate = sample_rate / factor
+    sums, rate = _decimated(waveforms, sample_rate)
     n_fft, hop = 2 ** round(np.log2(FRAME_SECONDS * rate)), round(HOP_SECONDS * rate)
-    if n_samples < n_fft:
-        return np.zeros((len(mono), 0, N_BANDS), dtype=np.float32), 0.0
-    frames = np.lib.stride_tricks.sliding_window_view(mono, n_fft, axis=1)[:, ::hop]  # (B, T) -> (B, L, n_fft)
+    if sums.shape[1] < n_fft:
+        return np.zeros((len(sums), 0, N_BANDS), dtype=np.float32), 0.0
+    frames = np.lib.stride_tricks.sliding_window_view(sums, n_fft, axis=1)[:, ::hop]  # (B, T) -> (B, L, n_fft)
     spectrum = np.fft.rfft(frames * np.hanning(n_fft).astype(np.float32))
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
     high = min(BAND_RANGE_HZ[1], 0.45 * rate)
     edges = np.geomspace(min(BAND_RANGE_HZ[0], high / 12.0), high, N_BANDS + 1) * n_fft / rate
     steps = np.arange(N_BANDS + 1)
     edges = np.maximum.accumulate(np.rint(edges).astype(np.int64) - steps) + steps  # at least one bin each
-    return np.add.reduceat(power[..., : edges[-1]], edges[:-1], axis=2), float(n_fft * factor)
+    return np.add.reduceat(power[..., : edges[-1]], edges[:-1], axis=2), n_fft * sample_rate / rate
+
+
+def _decimated(waveforms: npt.NDArray[np.int16], sample_rate: int) -> tuple[npt.NDArray[np.float32], float]:
+    """Sums neighboring samples of waveforms (B, T), down to 16 kHz or a little more, and returns that rate, too."""
+    factor = max(1, sample_rate // 16_000)
+    n_samples = waveforms.shape[1] // factor
+    sums = np.zeros((len(waveforms), n_samples), dtype=np.float32)
+    for phase in range(factor):
+        sums += waveforms[:, phase : n_samples * factor : factor]
+    return sums, sample_rate / factor
 
 
 def _candidates(words: Words, active: Mask) -> Index:
@@ -213,21 +218,23 @@ def _peak(waveforms: npt.NDArray[np.int16], sample_rate: int, offset_seconds: fl
 
     Tones correlate at many lags, a recording with its copy at one.
     """
-    n_fft = 2 ** int(np.ceil(np.log2(2 * waveforms.shape[1])))
+    sums, rate = _decimated(waveforms, sample_rate)
+    n_fft = 2 ** int(np.ceil(np.log2(2 * sums.shape[1])))
     # A tone that starts abruptly clicks, and the clicks of two clips would correlate.
-    n_fade = round(FADE_SECONDS * sample_rate)
-    fade = np.sin(np.minimum(np.arange(waveforms.shape[1]) / n_fade, 1.0) * np.pi / 2.0) ** 2
-    spectra = np.fft.rfft(waveforms * (fade * fade[::-1]), n_fft)
-    frequency = np.fft.rfftfreq(n_fft, 1.0 / sample_rate)
+    fade = np.sin(np.minimum(np.arange(sums.shape[1]) / (FADE_SECONDS * rate), 1.0) * np.pi / 2.0) ** 2
+    spectra = np.fft.rfft(sums * (fade * fade[::-1]).astype(np.float32), n_fft)
+    frequency = np.fft.rfftfreq(n_fft, 1.0 / rate)
     size = np.abs(spectra)
     # Codecs leave noise of their own where there is next to no energy.
-    spectra *= (frequency >= BAND_RANGE_HZ[0]) / (size + 1e-3 * size.max(axis=1, keepdims=True) + 1e-9)
+    spectra *= (frequency >= BAND_RANGE_HZ[0]).astype(np.float32) / (
+        size + 1e-3 * size.max(axis=1, keepdims=True) + 1e-9
+    )
     left, right = spectra
     lags = np.fft.irfft(left * right.conj(), n_fft) / np.sqrt(
         np.square(np.fft.irfft(left, n_fft)).sum() * np.square(np.fft.irfft(right, n_fft)).sum() + 1e-30
     )
-    reach = round(LAG * HOP_SECONDS * sample_rate)
-    near = np.abs(lags[(round(offset_seconds * sample_rate) + np.arange(-reach, reach + 1)) % n_fft])
+    reach = round(LAG * HOP_SECONDS * rate)
+    near = np.abs(lags[(round(offset_seconds * rate) + np.arange(-reach, reach + 1)) % n_fft])
     peak = int(near.argmax())
-    beside = np.abs(np.arange(len(near)) - peak) > PEAK_SECONDS * sample_rate
+    beside = np.abs(np.arange(len(near)) - peak) > PEAK_SECONDS * rate
     return float(near[peak] - near[beside].max())
