@@ -8,6 +8,7 @@ from typing import Literal
 
 from esc_ensemble.cli.shared import read_options
 from esc_ensemble.display import print_table
+from esc_ensemble.errors import list_problems
 from esc_ensemble.flags import CountOrAll, Flag, Json, ReadFlags
 
 
@@ -30,19 +31,29 @@ def info(
     from esc_ensemble.config import DataConfig  # noqa: PLC0415
     from esc_ensemble.data.cache import build_cache  # noqa: PLC0415
     from esc_ensemble.data.catalog import describe_shared, load_catalog  # noqa: PLC0415
+    from esc_ensemble.data.duplicates import NEAR_SAMPLE_RATE, alike_across_folds  # noqa: PLC0415
     from esc_ensemble.data.summary import summarise  # noqa: PLC0415
 
     how = how or ReadFlags()
     catalog = load_catalog(data, read_options(how))
+    alike: list[str] | None = None
     if check:
-        _, catalog = build_cache(catalog, DataConfig(), skip_bad=how.skip_bad)
+        config = DataConfig(sample_rate=NEAR_SAMPLE_RATE)
+        cache, catalog = build_cache(catalog, config, skip_bad=how.skip_bad)
+        alike = alike_across_folds(catalog, cache.batch)
     summary = summarise(catalog)
     if as_json:
-        print(json.dumps(summary.to_json(), indent=2, ensure_ascii=False))
-    else:
-        print_table(*summary.table())
-        for line in describe_shared(catalog, "leave-out"):
-            print(line)
+        print(json.dumps({**summary.to_json(), "near_duplicates": alike}, indent=2, ensure_ascii=False))
+        return
+    print_table(*summary.table())
+    for line in describe_shared(catalog, "leave-out"):
+        print(line)
+    if alike:
+        print(
+            list_problems("Nearly the same audio in several folds, under different recordings (worth a look):", alike)
+        )
+    elif alike is not None:
+        print("No two folds hold nearly the same audio under different recordings.")
 
 
 def folds(

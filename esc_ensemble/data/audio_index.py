@@ -55,12 +55,8 @@ class AudioIndex:
     def __init__(self, roots: Sequence[Path], leave_out: Collection[Path] = ()) -> None:
         self.walks: list[Walk] = [walk(root) for root in dict.fromkeys(roots)]
         hidden = frozenset(leave_out)
-        self.files = [
-            path
-            for found in self.walks
-            for path in (*found.files, *found.dead_links)
-            if is_audio(path) and path not in hidden
-        ]
+        everything = dict.fromkeys(path for found in self.walks for path in (*found.files, *found.dead_links))
+        self.files = [path for path in everything if is_audio(path) and path not in hidden]
         self._by_stem: defaultdict[str, list[tuple[tuple[str, ...], Path]]] = defaultdict(list)
         for path in self.files:
             parts = tuple(same_text(part) for part in path.parts)

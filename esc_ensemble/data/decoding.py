@@ -87,28 +87,28 @@ def split_chunks(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
 def decode_chunk(paths: Sequence[Path], recipe: Recipe) -> list[Decoded | str]:
     """Decodes files, or rows of one Parquet file; at the top of the module so that a spawned process can import it."""
     if not is_row(paths[0]):
-        return [decode_one(path, path, recipe) for path in paths]
+        return [decode_one(path, recipe) for path in paths]
     order = sorted(range(len(paths)), key=lambda place: int(paths[place].name))
     decoded: dict[int, Decoded | str] = {}
     try:
         rows = read_rows(paths[0].parent, [int(paths[place].name) for place in order])
         for place, content in zip(order, rows, strict=False):
-            decoded[place] = decode_one(io.BytesIO(content), paths[place], recipe)
+            decoded[place] = decode_one(io.BytesIO(content), recipe, name=str(paths[place]))
     except DataError as error:  # the file is damaged from here on
         return [decoded.get(place, str(error)) for place in range(len(paths))]
     return [decoded.get(place, f"{path.parent} has no row {path.name}.") for place, path in enumerate(paths)]
 
 
-def decode_one(source: Path | BinaryIO, path: Path, recipe: Recipe) -> Decoded | str:
+def decode_one(source: Path | BinaryIO, recipe: Recipe, *, name: str = "") -> Decoded | str:
     """Decodes one clip, or returns the message that says why that is impossible.
 
     Args:
         source: the file, or its content.
-        path: what messages name.
         recipe: what to make of it.
+        name: what messages call it; its path where not given.
     """
     try:
-        waveform = prepare(source, recipe.sample_rate, recipe.n_samples, recipe.fit, recipe.trim_db, name=str(path))
+        waveform = prepare(source, recipe.sample_rate, recipe.n_samples, recipe.fit, recipe.trim_db, name=name)
     except DataError as error:
         return str(error)
     values = to_int16(waveform).astype("<i2", copy=False)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from esc_ensemble.data.columns import CLASS_COLUMNS, FILE_COLUMNS
+from esc_ensemble.data.rows import split_of_name
 from esc_ensemble.data.table_layouts import METADATA, OFFICIAL, is_sample
 from esc_ensemble.data.tables import TABLE_SUFFIXES, read_header
 from esc_ensemble.data.walk import is_audio, walk
@@ -51,11 +52,9 @@ def _describes_clips(table: Path) -> bool:
 
 
 def _top_of_shards(shard: Path, tops: Sequence[Path]) -> Path:
-    """Returns the folder above one called data, default, train ...: that of the whole data set."""
-    folder = shard.parent
-    while folder.name in ("data", "default", "train", "test", "validation") and folder not in tops:
-        folder = folder.parent
-    return folder
+    """Returns the data set's folder: of `data/train-00000.parquet` and `train/0000.parquet` the one above."""
+    inside = shard.parent.name in ("data", "default") or split_of_name(shard.parent.name)
+    return shard.parent.parent if inside and shard.parent not in tops else shard.parent
 
 
 def _class_folders(tops: Sequence[Path], audio: Sequence[Path], leave_out: set[Path]) -> list[Path]:

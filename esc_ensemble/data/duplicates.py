@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from esc_ensemble.data.catalog import Catalog, Clip
 from esc_ensemble.data.decoding import SILENT
+from esc_ensemble.data.near_duplicates import Index, find_near_duplicates
+from esc_ensemble.progress import progress
+
+NEAR_SAMPLE_RATE = 32_000
+"""Hz of the waveforms that near-duplicates are looked for in: the default of the trainers, so that none is decoded twice."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +72,24 @@ def same_audio(catalog: Catalog, digests: Sequence[str]) -> SameAudio:
 
 def _name(catalog: Catalog, clip: Clip) -> str:
     return f"{clip.clip_id} ({catalog.class_name(clip) or 'no class'}, fold {clip.fold})"
+
+
+def alike_across_folds(catalog: Catalog, read_batch: Callable[[Index], npt.NDArray[np.int16]]) -> list[str]:
+    """Finds clips of different recordings in different folds whose audio is nearly the same, the most alike first.
+
+    Such a pair is a leak that no name shows; it is reported, and changes nothing.
+
+    Args:
+        catalog: the clips.
+        read_batch: reads waveforms (B, T) int16 at `NEAR_SAMPLE_RATE` by position (B,).
+    """
+    with progress("Near-duplicates", len(catalog.clips), "clips", in_passing=True) as advance:
+        pairs = find_near_duplicates(read_batch, len(catalog.clips), NEAR_SAMPLE_RATE, advance=advance)
+    found = []
+    for pair in pairs:
+        first, second = catalog.clips[pair.first], catalog.clips[pair.second]
+        if first.fold == second.fold or catalog.recordings[pair.first] == catalog.recordings[pair.second]:
+            continue
+        shift = f", {abs(pair.offset_seconds):.1f} s apart" if abs(pair.offset_seconds) >= 0.1 else ""
+        found.append(f"{_name(catalog, first)} and {_name(catalog, second)}: {pair.similarity:.2f}{shift}")
+    return found

@@ -248,8 +248,8 @@ def test_names_match_across_unicode_forms(tmp_path: Path, table: Any, files: Any
     for label in ("grün", "한글"):
         for number in range(4):
             wav(tmp_path / "audio" / normalize(files, f"{label}{number}.wav"))
-            row = {"filename": normalize(table, f"{label}{number}.wav"), "category": label, "fold": number % 2}
-            rows.append(row)
+            name = normalize(table, f"{label}{number}.wav")
+            rows.append({"filename": name, "category": label, "fold": number % 2})
     write_table(tmp_path / "clips.csv", rows)
     catalog = load_catalog(tmp_path)
     assert all(clip.path.is_file() for clip in catalog.clips)
