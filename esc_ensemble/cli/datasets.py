@@ -49,11 +49,9 @@ def info(
     for line in describe_shared(catalog, "leave-out"):
         print(line)
     if alike:
-        print(
-            list_problems("Nearly the same audio in several folds, under different recordings (worth a look):", alike)
-        )
+        print(list_problems("Nearly the same audio in several folds, of different recordings (worth a look):", alike))
     elif alike is not None:
-        print("No two folds hold nearly the same audio under different recordings.")
+        print("No two folds hold nearly the same audio of different recordings.")
 
 
 def folds(

@@ -15,7 +15,7 @@ from esc_ensemble.data.near_duplicates import Index, find_near_duplicates
 from esc_ensemble.progress import progress
 
 NEAR_SAMPLE_RATE = 32_000
-"""Hz of the waveforms that near-duplicates are looked for in: the default of the trainers, so that none is decoded twice."""
+"""Hz of the waveforms in which near-duplicates are looked for: the trainers' default, so that none is decoded twice."""
 
 
 @dataclass(frozen=True)
