@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from esc_ensemble.data.walk import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, Walk, is_audio, walk
@@ -57,10 +58,15 @@ class AudioIndex:
         hidden = frozenset(leave_out)
         everything = dict.fromkeys(path for found in self.walks for path in (*found.files, *found.dead_links))
         self.files = [path for path in everything if is_audio(path) and path not in hidden]
-        self._by_stem: defaultdict[str, list[tuple[tuple[str, ...], Path]]] = defaultdict(list)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[tuple[tuple[str, ...], Path]]]:
+        """Name without its ending, in small letters -> parts of the path, and the path."""
+        found: defaultdict[str, list[tuple[tuple[str, ...], Path]]] = defaultdict(list)
         for path in self.files:
-            parts = tuple(same_text(part) for part in path.parts)
-            self._by_stem[stem_of(parts[-1]).casefold()].append((parts, path))
+            parts = Path(same_text(os.fspath(path))).parts
+            found[stem_of(parts[-1]).casefold()].append((parts, path))
+        return found
 
     def find(self, names: Sequence[str], prefer: Collection[str] = ()) -> Located:
         """Finds the file of each name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -162,7 +163,7 @@ def rows_of_cells(
             row = replace(row, path=table.audio[number])
         else:
             file = cells[columns.file]
-            found = None if options.audio else _expected(file, row.fold, places)
+            found = None if options.audio else find_expected(file, row.fold, places)
             row = replace(row, path=found or places[0].joinpath(*parts_of(file)))
             if found is None:
                 names[len(rows)] = file
@@ -172,7 +173,7 @@ def rows_of_cells(
     # A column of numbers orders the classes only where it holds nothing else.
     if any(row.class_number is None for row in rows):
         rows = [replace(row, class_number=None) for row in rows]
-    if not table.audio:
+    if not table.audio and not all(row.source for row in rows):
         rows = _with_recording_folders(rows)
     return ReadRows(rows, [], bad, notes, names)
 
@@ -213,16 +214,14 @@ def _read_row(
     )
 
 
-def _expected(file: str, fold: int, places: Sequence[Path]) -> Path | None:
+def find_expected(file: str, fold: int, places: Sequence[Path]) -> Path | None:
     """Returns the file in the first of the places that has it."""
-    whole = Path(file)
-    if whole.is_absolute():
-        return whole if whole.is_file() else None
-    relative = Path(*file.replace("\\", "/").split("/"))
-    for place in places:
-        for candidate in (place / relative, place / f"fold{fold}" / relative):
-            if candidate.is_file():
-                return candidate
+    relative = file.replace("\\", "/")
+    for place in places:  # joined as text, which is quicker than paths; an absolute name stands for itself
+        for folder in (os.fspath(place), f"{os.fspath(place)}/fold{fold}"):
+            candidate = os.path.join(folder, relative)
+            if os.path.isfile(candidate):
+                return Path(candidate)
     return None
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esc_ensemble.data.audio_index import AudioIndex, find_folder, same_text
-from esc_ensemble.data.columns import CLASS_COLUMNS, FILE_COLUMNS, rows_of_cells
-from esc_ensemble.data.rows import CellTable, Listing, ReadOptions, Row, below, split_of_name
+from esc_ensemble.data.columns import CLASS_COLUMNS, FILE_COLUMNS, find_expected, rows_of_cells
+from esc_ensemble.data.rows import NO_FOLD, CellTable, Listing, ReadOptions, Row, below, split_of_name
 from esc_ensemble.data.tables import CSV_SUFFIXES, find_column, plural, read_cells, read_header
 from esc_ensemble.data.walk import files_in, folders_in, is_audio, walk
 from esc_ensemble.errors import DataError
@@ -19,6 +19,8 @@ URBANSOUND_CSV = Path("metadata", "UrbanSound8K.csv")
 OFFICIAL = (ESC50_CSV, URBANSOUND_CSV)
 METADATA = ("metadata.csv", "metadata.jsonl")
 TABLE_FOLDERS = ("", "meta", "metadata")
+N_LOOKED_AT = 100
+"""Clips of a table that are looked for where they are expected, before all files are listed."""
 
 
 def find_tables(root: Path, options: ReadOptions, *, doubts: bool = True) -> tuple[list[Path], tuple[str, ...]]:
@@ -67,8 +69,11 @@ def _known_tables(root: Path) -> list[Path]:
         parts = [folder / file_name for folder in folders_in(root) if split_of_name(folder.name)]
         if any(part.is_file() for part in parts):
             return [part for part in parts if part.is_file()]
+    if any(map(is_audio, files_in(root))):
+        return []
     files = walk(root).files
-    return [] if any(map(is_audio, files)) else [file for file in files if file.suffix.lower() == ".parquet"]
+    shards = [file for file in files if file.suffix.lower() == ".parquet"]
+    return shards if shards and not any(map(is_audio, files)) else []
 
 
 def _refuse_doubtful(root: Path, found: list[Path], usable: list[Path]) -> None:
@@ -98,6 +103,9 @@ def _describes(table: Path, root: Path, options: ReadOptions) -> bool:
         names = [cells[file_column] for _, cells in read_cells(table).rows]
     except DataError:
         return True  # reading it says what is wrong
+    some = names[:: max(1, len(names) // N_LOOKED_AT)]
+    if all(find_expected(name, NO_FOLD, audio_places(table, root)) for name in some):
+        return True
     found = AudioIndex([root, *options.search], options.leave_out).find(names)
     return 2 * sum(path is not None for path in found.paths) + 2 * len(found.ambiguous) >= len(names)
 
@@ -137,7 +145,7 @@ def list_table(
     notes: list[str] = []
     index: AudioIndex | None = None
     for (split, cells), table in zip(parts, _firsts(tables, parts), strict=True):
-        places = _audio_places(table, root)
+        places = audio_places(table, root)
         read = rows_of_cells(cells, table, places, options, split=split)
         if read.unlocated or (whole_walk and not cells.audio and not options.audio):
             roots = [find_folder(root, options.audio)] if options.audio else _search_roots(table, root, options)
@@ -158,7 +166,7 @@ def _firsts(tables: Sequence[Path], parts: Sequence[tuple[str, CellTable]]) -> l
     return list(tables) if len(parts) == len(tables) else [tables[0]] * len(parts)
 
 
-def _audio_places(table: Path, root: Path) -> tuple[Path, ...]:
+def audio_places(table: Path, root: Path) -> tuple[Path, ...]:
     """Returns the folders that a table's files may be in, the likeliest first."""
     if table.parent.name in ("meta", "metadata"):
         above = table.parent.parent

@@ -81,8 +81,8 @@ def walk(top: Path, leave_out: Path | None = None) -> Walk:
             elif entry.is_symlink():
                 found.dead_links.append(Path(entry.path))
         links = deque(sorted(links))
-    found.files.sort()
-    found.dead_links.sort()
+    for paths in (found.files, found.dead_links):
+        paths.sort(key=lambda path: path.parts)  # quicker than comparing paths themselves
     return found
 
 
