@@ -95,7 +95,7 @@ def selection_warning(problem: str) -> str | None:
         return None
     return (
         f"There is one test fold, and weights cannot be fitted on the selection split: {problem}. Weights are equal. "
-        "Train all members with the same selection split: the same seed and fraction, or a fixed fold."
+        "Train all members with the same selection split: the same seed and fraction, or one --data.selection-fold."
     )
 
 

@@ -219,8 +219,8 @@ def find_expected(file: str, fold: int, places: Sequence[Path]) -> Path | None:
     relative = file.replace("\\", "/")
     for place in places:  # joined as text, which is quicker than paths; an absolute name stands for itself
         for folder in (os.fspath(place), f"{os.fspath(place)}/fold{fold}"):
-            candidate = os.path.join(folder, relative)
-            if os.path.isfile(candidate):
+            candidate = os.path.join(folder, relative)  # noqa: PTH118
+            if os.path.isfile(candidate):  # noqa: PTH113
                 return Path(candidate)
     return None
 

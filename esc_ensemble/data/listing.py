@@ -37,5 +37,7 @@ def describe_folds(catalog: Catalog) -> dict[str, Any]:
         "dataset_fingerprint": catalog.fingerprint,
         "class_names": list(catalog.class_names),
         "folds": list(catalog.fold_numbers),
+        "test_folds": list(catalog.test_folds),
+        "fold_names": {str(fold): name for fold, name in catalog.fold_names.items()},
         "n_clips": len(catalog.clips),
     }
