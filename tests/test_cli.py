@@ -120,15 +120,6 @@ def class_in_one_fold(data: Path) -> str:
     return "siren"
 
 
-def source_in_two_folds(data: Path) -> str:
-    rows = rows_of(data)
-    wanted = rows[0]["src_file"]
-    other = next(row for row in rows if row["fold"] != rows[0]["fold"])
-    other["src_file"] = wanted
-    write_rows(data, rows)
-    return wanted
-
-
 SPOILERS = [
     without_fold_column,
     clip_absent,
@@ -137,7 +128,6 @@ SPOILERS = [
     text_as_wav,
     nan_samples,
     class_in_one_fold,
-    source_in_two_folds,
 ]
 
 

@@ -50,7 +50,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def job(tmp_path: Path, data: Path, clips: Sequence[Path], **over: Any) -> Job:
     values: dict[str, Any] = {
-        **{"candidates": (data,), "clips": dict(enumerate(clips)), "work": tmp_path / "work"},
+        **{"inputs": (data,), "clips": dict(enumerate(clips)), "work": tmp_path / "work"},
         **{"scratch": tmp_path / "scratch", "first": (TINY,), "second": None, "device": "cpu"},
     }
     return Job(**{**values, **over})
@@ -108,11 +108,11 @@ def test_data_that_cannot_be_used_is_passed_over(tmp_path: Path, synthetic_dir: 
     (tmp_path / "empty").mkdir()
     clips = [f"{label}-{n}.wav" for label in ("bark", "rain") for n in range(5)]
     write_clips(tmp_path / "table", clips)
-    table = write_sample(tmp_path / "table" / "train.csv", ["filename", "label"], [[name, name[:4]] for name in clips])
+    write_sample(tmp_path / "table" / "train.csv", ["filename", "label"], [[name, name[:4]] for name in clips])
     heard = Heard()
-    both = job(tmp_path, table, [], candidates=(tmp_path / "empty", table))
+    both = job(tmp_path, tmp_path, [])  # the empty folder and the table
     session = train._Session(both, Clock.of(9.0), heard.better, heard.news.append)
     catalog = session._load()
     assert len(catalog.fold_numbers) == 5  # were made
-    with pytest.raises(DataError, match="empty"):
+    with pytest.raises(DataError, match="no table of clips"):
         train_and_predict(job(tmp_path, tmp_path / "empty", []), 9.0, heard.better, heard.news.append)
