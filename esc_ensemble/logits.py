@@ -9,7 +9,8 @@ One `.npz` a fold, no pickle inside, so that any framework can write it:
     selection_clip_ids, selection_labels, selection_logits    the same for the selection split; N may be 0
     sources, selection_sources (N,) str                       optional: the recording each clip was cut from
     meta () str                 JSON: schema, class_names, fold, run, config_hash, dataset_fingerprint, and optionally
-                                shift_mode: "cyclic" (what leaves at one end comes in at the other) or "zero"
+                                shift_mode: "cyclic" (what leaves at one end comes in at the other) or "zero", and
+                                shared_recordings: "leave-out" or "keep"
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,8 @@ class FoldLogits:
     """Fingerprint of the data the run was trained on."""
     shift_mode: ShiftMode = "cyclic"
     """What a shift does with what it moves over the clip's end."""
+    shared_recordings: str = ""
+    """Where folds share recordings: leave-out if clips of the test fold's recordings were not trained on, else keep."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,24 @@ class RunLogits:
     def shift_mode(self) -> ShiftMode:
         """What a shift does with what it moves over the clip's end."""
         return self.folds[0].shift_mode
+
+    @property
+    def shared_recordings(self) -> str:
+        """What became of recordings that folds share; empty where folds share none, or the run does not say."""
+        return self.folds[0].shared_recordings
+
+
+def describe_shared_rules(rules: Mapping[str, str]) -> str:
+    """Says in a sentence what became of recordings that folds share; empty where folds share none.
+
+    Args:
+        rules: `shared_recordings` of each run, by name.
+    """
+    left_out = [name for name, rule in rules.items() if rule == "leave-out"]
+    kept = [name for name, rule in rules.items() if rule == "keep"]
+    parts = [f"left out of training by {', '.join(left_out)}"] if left_out else []
+    parts += [f"trained on by {', '.join(kept)} (the protocol of published figures)"] if kept else []
+    return f"Recordings with clips in several folds: {'; '.join(parts)}." if parts else ""
 
 
 def logits_path(run_dir: Path, fold: int) -> Path:
@@ -185,6 +206,7 @@ def read_logits(path: Path) -> FoldLogits:
         config_hash=meta["config_hash"],
         dataset_fingerprint=meta["dataset_fingerprint"],
         shift_mode=meta.get("shift_mode", "cyclic"),
+        shared_recordings=meta.get("shared_recordings", ""),
     )
 
 
@@ -235,7 +257,7 @@ def _run_problems(run_dir: Path, by_path: dict[Path, FoldLogits]) -> list[str]:
         for path, fold in by_path.items()
         if path != logits_path(run_dir, fold.fold)
     ]
-    for field in ("class_names", "run", "dataset_fingerprint", "config_hash", "shift_mode"):
+    for field in ("class_names", "run", "dataset_fingerprint", "config_hash", "shift_mode", "shared_recordings"):
         problems += [
             f"{path.relative_to(run_dir)} has another {field} than {first_path.relative_to(run_dir)}"
             for path, fold in by_path.items()
@@ -264,6 +286,8 @@ def _to_arrays(fold_logits: FoldLogits) -> dict[str, np.ndarray]:
         "dataset_fingerprint": fold_logits.dataset_fingerprint,
         "shift_mode": fold_logits.shift_mode,
     }
+    if fold_logits.shared_recordings:
+        meta["shared_recordings"] = fold_logits.shared_recordings
     arrays = {"shifts": np.ascontiguousarray(fold_logits.shifts)}
     for prefix, part in (("", fold_logits.test), ("selection_", fold_logits.selection)):
         arrays[f"{prefix}clip_ids"] = _strings(part.clip_ids)

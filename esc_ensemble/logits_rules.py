@@ -77,6 +77,8 @@ def _read_meta(text: np.ndarray) -> tuple[dict[str, Any], list[str]]:
         problems.append(f"meta: class_names repeats {_named({n for n in names if names.count(n) > 1})}")
     if meta.get("shift_mode", "cyclic") not in SHIFT_MODES:
         problems.append(f"meta: shift_mode must be {' or '.join(SHIFT_MODES)}, found {meta['shift_mode']!r}")
+    if meta.get("shared_recordings", "") not in ("", "leave-out", "keep"):
+        problems.append(f"meta: shared_recordings must be leave-out or keep, found {meta['shared_recordings']!r}")
     if not meta["run"]:
         problems.append("meta: run is empty")
     return meta, problems

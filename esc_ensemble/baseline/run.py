@@ -86,6 +86,7 @@ def fit_run(
                         run=run_dir.name,
                         config_hash=identity[0],
                         dataset_fingerprint=identity[1],
+                        shared_recordings=config.data.shared_recordings if catalog.shared_recordings else "",
                     )
                     write_logits(logits_path(run_dir, split.fold), fold_logits)
                     advance()

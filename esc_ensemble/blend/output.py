@@ -140,6 +140,7 @@ def _member_entry(result: BlendResult, member: int, out_dir: Path) -> dict[str, 
         "shifts": seconds_of(result.shifts[member][heard]),
         "shift_weights": mixture.shift_weights[member][heard].tolist(),
         "shift_mode": run.shift_mode,
+        "shared_recordings": run.shared_recordings,
         "stored_shifts": seconds_of(run.shifts),
         # Of all its shifts and fold models, so that a sum over members is the blend's.
         "cost": None if cost is None else {"ms": cost.ms * int(heard.sum()), "megabytes": cost.megabytes},

@@ -11,6 +11,7 @@ from esc_ensemble.blend.costs import Cost
 from esc_ensemble.blend.diagnostics import Contribution
 from esc_ensemble.blend.members import MemberLogits
 from esc_ensemble.config import BlendConfig
+from esc_ensemble.logits import describe_shared_rules
 from esc_ensemble.significance import Comparison
 
 
@@ -180,6 +181,11 @@ class BlendResult:
             ]
             for name, found in self.comparisons.items()
         ]
+
+    @property
+    def shared_recordings(self) -> str:
+        """What became of recordings that folds share, in a sentence; empty where folds share none."""
+        return describe_shared_rules({run.name: run.shared_recordings for run in self.members.runs})
 
     def member_table(self) -> tuple[list[str], list[list[str]]]:
         """Gives each member's weight, temperature and contribution as a header and rows of text."""

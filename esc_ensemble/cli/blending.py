@@ -57,6 +57,8 @@ def blend(
     if result.selection_note:
         print(result.selection_note)
     print(f"{result.reason} {result.summary()}")
+    if result.shared_recordings:
+        print(result.shared_recordings)
     for warning in result.warnings:
         print(f"Warning: {warning}")
     if result.comparisons:

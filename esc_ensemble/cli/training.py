@@ -129,18 +129,22 @@ def compare_runs(
         seeds: Seeds, such as 0,1.
     """
     from esc_ensemble.compare import HEADER, compare, plan  # noqa: PLC0415
+    from esc_ensemble.data.splits import describe_protocol  # noqa: PLC0415
     from esc_ensemble.errors import WorkError, list_problems  # noqa: PLC0415
 
     kind: type[Any] = COMMANDS[trainer]
     base = read_yaml(how.config) if how.config else {}
     variants = plan(kind, base, read_yaml(changes), seeds, str(how.config or "The base"))
     folder = how.runs / out
-    rows, failures = compare(folder, variants, _catalog(how), _options(how))
+    catalog = _catalog(how)
+    rows, failures = compare(folder, variants, catalog, _options(how))
     if how.as_json:
         print(json.dumps([vars(row) for row in rows], indent=2))
     else:
         folds = ", ".join(map(str, rows[0].folds))
-        print_table(f"{folder}: folds {folds}", HEADER, [row.cells() for row in rows])
+        first = next(iter(variants.values()))[0]
+        protocol = describe_protocol(catalog, first.data, "epochs fixed beforehand")
+        print_table(f"{folder}: folds {folds} ({protocol})", HEADER, [row.cells() for row in rows])
         print("Intervals hold for other clips, not for other seeds.")
         if len(rows[0].folds) > 1:
             print("Log losses are after cross-fitted temperatures.")

@@ -12,6 +12,7 @@ from esc_ensemble import __version__
 from esc_ensemble.blend.apply import counting_members
 from esc_ensemble.export.pipeline import ENDINGS, Exported
 from esc_ensemble.files import write_text
+from esc_ensemble.logits import describe_shared_rules
 
 FILES_MARK = "<!-- files: "
 LICENCES = {
@@ -123,6 +124,7 @@ def _card(name: str, entries: Sequence[dict[str, Any]], metadata: Mapping[str, A
         "## Data and licence",
         f"Trained on {dataset or 'data that the runs do not name'} (fingerprint {metadata['dataset_fingerprint']}). "
         + _licence(dataset),
+        describe_shared_rules({member["run"]: member.get("shared_recordings", "") for member in members}),
         "## Classes",
         ", ".join(f"`{label}`" for label in classes),
         f"Made by esc_ensemble {__version__} with torch {metadata['torch']}.",

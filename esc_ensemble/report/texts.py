@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from esc_ensemble.logits import describe_shared_rules
 from esc_ensemble.metrics import score
 from esc_ensemble.report.commands import commands, model_name
 from esc_ensemble.report.evidence import Evidence, MemberEvidence
@@ -248,6 +249,9 @@ def _audit(evidence: Evidence, recordings: Recordings, facts: FileFacts) -> dict
         ("always naming it scores", f"{percent(sizes.max() / sizes.sum())} % top-1"),
         ("fingerprint of the data", str(evidence.blend.get("dataset_fingerprint") or DASH)),
     ]
+    rules = {member.name: str(member.entry.get("shared_recordings") or "") for member in evidence.members}
+    if shared := describe_shared_rules(rules):
+        lines.append(("recordings in several folds", shared.partition(": ")[2]))
     if facts.seconds:
         seconds = np.array(facts.seconds)
         lines += [

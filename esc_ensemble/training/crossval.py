@@ -241,6 +241,7 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
         config_hash=run_hash(trainer.run_dir, trainer.config),
         dataset_fingerprint=catalog.fingerprint,
         shift_mode=trainer.config.shift_mode,
+        shared_recordings=trainer.config.data.shared_recordings if catalog.shared_recordings else "",
     )
 
 

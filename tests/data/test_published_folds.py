@@ -133,6 +133,13 @@ def test_every_fold_of_a_fixed_split_is_clean(official: Official) -> None:
         split_fold(catalog, before, data, 0)
 
 
+def page_texts_of(blend: Path) -> dict[str, object]:
+    from esc_ensemble.report import evidence, recordings, texts  # noqa: PLC0415 - takes a while to load
+
+    found = evidence.load(blend)
+    return texts.page_texts(found, recordings.Recordings({}), recordings.FileFacts())
+
+
 def test_the_rule_is_in_manifest_metrics_and_folds_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = layouts.official_esc50(tmp_path / "set")
     catalog = load_catalog(data)
@@ -150,12 +157,19 @@ def test_the_rule_is_in_manifest_metrics_and_folds_file(tmp_path: Path, capsys: 
     )
     kept = fit_run(tmp_path / "runs" / "kept", keep, catalog)
     assert kept["protocol"].endswith("recordings shared by folds trained on")
+    folders = ["--runs", str(tmp_path / "runs"), "--submissions", str(tmp_path / "submissions")]
+    assert main(["blend", "clean", "kept", *folders, "--out", "mix", "--method", "uniform", "--bootstrap", "20"]) == 0
+    assert "left out of training by clean; trained on by kept" in capsys.readouterr().out
+    assert "left out of training by clean" in str(page_texts_of(tmp_path / "submissions" / "mix"))
     with pytest.raises(ConfigError, match="shared_recordings"):
         fit_run(tmp_path / "runs" / "clean", keep, catalog)
     assert main(["data", "folds", str(data), "--out", str(tmp_path / "folds.csv")]) == 0
     with (tmp_path / "folds.csv").open(encoding="utf-8", newline="") as file:
-        told = {row["clip_id"]: row["not_in_training_of"] for row in csv.DictReader(file)}
-    assert {clip_id: folds for clip_id, folds in told.items() if folds} == {"2-777-A-0.wav": "3", "3-777-A-10.wav": "2"}
+        others = {row["clip_id"]: row["not_in_training_of"] for row in csv.DictReader(file)}
+    assert {clip_id: folds for clip_id, folds in others.items() if folds} == {
+        "2-777-A-0.wav": "3",
+        "3-777-A-10.wav": "2",
+    }
 
 
 def test_the_same_audio_in_two_published_folds_is_one_recording(tmp_path: Path) -> None:
