@@ -65,7 +65,7 @@ def find_sources(clip_ids: Sequence[str], below: Sequence[str], classes: Sequenc
     if n_in_folders := sum(map(bool, folders)):
         n_folders = len(set(folders) - {""})
         notes.append(
-            f"{n_in_folders} clips are in {n_folders} folders below those of their classes, each of which counts as "
+            f"{n_in_folders} clips are in {n_folders} {'folder' if n_folders == 1 else 'folders'} below those of their classes, each of which counts as "
             "one recording; --sources names or --sources files decides otherwise."
         )
     if not n_folds:

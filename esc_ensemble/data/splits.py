@@ -192,13 +192,13 @@ def _select_sources(catalog: Catalog, rest: Indices, fraction: float, salt: str)
 
     def distance(taken: npt.NDArray[np.int64]) -> float:
         # Divided by the totals, a clip too many weighs the more the rarer its class.
-        return float((((taken - target) ** 2) / totals).sum())
+        return float((((taken - target) ** 2) / np.maximum(totals, 1)).sum())
 
     taken = np.zeros_like(totals)
     selected = np.zeros(len(sources), dtype=bool)
     for index in sorted(range(len(sources)), key=lambda i: _draw(salt, str(sources[i]))):
         candidate = taken + counts[index]
-        if (candidate < totals).all() and distance(candidate) < distance(taken):
+        if (candidate < np.maximum(totals, 1)).all() and distance(candidate) < distance(taken):
             taken, selected[index] = candidate, True
     return selected[group]
 
