@@ -173,7 +173,7 @@ POINTER_BYTES = 1024
 
 @dataclass
 class Walk:
-    """What lies below a folder."""
+    """Contents of a folder."""
 
     files: list[Path] = field(default_factory=list)
     """All files, sorted by path, without hidden ones."""

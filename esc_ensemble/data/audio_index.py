@@ -35,7 +35,7 @@ def stem_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Located:
-    """What was found for a list of names."""
+    """Files found for a list of names."""
 
     paths: list[Path | None]
     """The file of each name; None where there is none, or several."""

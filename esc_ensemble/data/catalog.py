@@ -71,7 +71,7 @@ class Catalog:
     fold_names: Mapping[int, str] = field(default_factory=dict)
     """Names of the folds that are parts of a named split (train, validation, test); empty where folds have numbers."""
     rare_classes: str = ""
-    """What becomes of a class that one fold holds alone, see `ReadOptions`."""
+    """Treatment of a class that one fold holds alone, see `ReadOptions`."""
     same_audio: tuple[tuple[str, ...], ...] = ()
     """Groups of clips in several folds whose audio is the same, by id: they count as clips of one recording."""
 
@@ -428,7 +428,7 @@ def _alike(names: Iterable[str]) -> list[str]:
 
 
 def _name_problems(clips: Sequence[Clip]) -> list[str]:
-    """What keeps clips from being told apart by their names."""
+    """Lists clips that cannot be distinguished by their names, and names that cannot be printed."""
     problems = []
     by_id: defaultdict[str, list[str]] = defaultdict(list)
     by_path: defaultdict[Path, list[str]] = defaultdict(list)

@@ -41,7 +41,7 @@ class Sources:
     names: list[str]
     """One a clip."""
     notes: list[str]
-    """What a reader has to know of how they were found."""
+    """Notes on how they were found."""
 
 
 def find_sources(clip_ids: Sequence[str], below: Sequence[str], classes: Sequence[str], n_folds: int) -> Sources:
@@ -65,8 +65,8 @@ def find_sources(clip_ids: Sequence[str], below: Sequence[str], classes: Sequenc
     if n_in_folders := sum(map(bool, folders)):
         n_folders = len(set(folders) - {""})
         notes.append(
-            f"{n_in_folders} clips are in {n_folders} {'folder' if n_folders == 1 else 'folders'} below those of their classes, each of which counts as "
-            "one recording; --sources names or --sources files decides otherwise."
+            f"{n_in_folders} clips are in {n_folders} {'folder' if n_folders == 1 else 'folders'} below a class; "
+            "each of these counts as one recording (--sources names or --sources files decides otherwise)."
         )
     if not n_folds:
         return Sources([found or clip_id for found, clip_id in zip(known, clip_ids, strict=True)], notes)

@@ -9,7 +9,7 @@ from esc_ensemble.errors import DataError
 
 PREFIX = "hf:"
 PATTERNS = ("*.parquet", "**/*.parquet", "metadata.csv", "metadata.jsonl", "**/metadata.csv", "**/metadata.jsonl")
-"""What is fetched of a data set that is stored in Parquet; all of it where it has none."""
+"""Files fetched of a data set that is stored in Parquet; all are where it has none."""
 
 
 def fetch_snapshot(name: str) -> Path:

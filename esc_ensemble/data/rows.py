@@ -34,7 +34,7 @@ class CellTable:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """What a user, or a command, decides of how a data set is read."""
+    """Choices of a user, or of a command, about how a data set is read."""
 
     esc10: bool = False
     """Take only ESC-50's ten classes marked esc10."""
@@ -45,11 +45,11 @@ class ReadOptions:
     audio: str = ""
     """The folder below which the audio of a table lies, where there are copies."""
     folders: Literal["", "classes", "splits", "folds"] = ""
-    """What the uppermost folders are."""
+    """Meaning of the uppermost folders."""
     sources: Literal["", "names", "files"] = ""
-    """What clips of one recording share: the file name without the number of a cut, or nothing (each file is one)."""
+    """Clue to clips of one recording: the file name without the number of a cut, or none (each file is its own)."""
     rare_classes: Literal["", "drop", "train"] = ""
-    """What becomes of classes that one fold holds alone: refused, left out, or always trained on and never scored."""
+    """Treatment of classes that one fold holds alone: refused, left out, or always trained on and never scored."""
     whole_labels: bool = False
     """Take a label such as "dog;rain" as the name of one class."""
     skip_bad: bool = False
@@ -88,14 +88,14 @@ class Listing:
     name: str
     root: Path
     origin: Path
-    """What messages name: the table or the folder."""
+    """Name in messages: the table or the folder."""
     rows: tuple[Row, ...]
     problems: tuple[str, ...] = ()
-    """What keeps the data set from being used."""
+    """Reasons that the data set cannot be used."""
     bad: tuple[str, ...] = ()
     """Clips that cannot be used, which --skip-bad leaves out."""
     notes: tuple[str, ...] = ()
-    """What a reader should know of how it was read."""
+    """Notes on how it was read."""
     published: bool = True
     """Whether the folds came with the data, and are not to be changed."""
     fold_names: tuple[tuple[int, str], ...] = ()
