@@ -29,7 +29,6 @@ class ReadRows:
     """The rows of one table."""
 
     rows: list[Row]
-    problems: list[str]
     bad: list[str]
     notes: list[str]
     names: dict[int, str]
@@ -75,7 +74,7 @@ class ReadRows:
             if there and named.lstrip(".").isalnum() and not named.lstrip(".").isdecimal()
         ]
         rows = [row for position, row in enumerate(rows) if position not in lost]
-        return ReadRows(rows, self.problems, bad, notes, {})
+        return ReadRows(rows, bad, notes, {})
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def rows_of_cells(
         rows = [replace(row, class_number=None) for row in rows]
     if not table.audio and not all(row.source for row in rows):
         rows = _with_recording_folders(rows)
-    return ReadRows(rows, [], bad, notes, names)
+    return ReadRows(rows, bad, notes, names)
 
 
 def _read_row(

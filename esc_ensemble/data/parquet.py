@@ -39,14 +39,14 @@ def read_parquet_cells(shards: Sequence[Path]) -> CellTable:
     Raises:
         DataError: a file is damaged or holds no rows, its columns are not those of the first, or pyarrow is missing.
     """
-    columns: tuple[str, ...] = ()
+    columns: frozenset[str] = frozenset()
     rows: list[tuple[int, dict[str, str]]] = []
     audio: list[Path] = []
     for shard in shards:
         content, has_audio, names = _read_shard(shard)
-        if columns and columns != tuple(content):
+        if columns and columns != frozenset(content):
             raise DataError(f"{shard} has other columns than {shards[0]}: {', '.join(content)}.")
-        columns = tuple(content)
+        columns = frozenset(content)
         n_rows = len(next(iter(content.values()), []))
         for number in range(n_rows):
             cells = {name: names.get(name, {}).get(values[number], values[number]) for name, values in content.items()}
@@ -55,7 +55,7 @@ def read_parquet_cells(shards: Sequence[Path]) -> CellTable:
             audio += [shard / str(number) for number in range(n_rows)]
     if not rows:
         raise DataError(f"{shards[0]} has no rows.")
-    return CellTable(columns, tuple(rows), audio=tuple(audio))
+    return CellTable(tuple(rows[0][1]), tuple(rows), audio=tuple(audio))
 
 
 def row_group_ends(shard: Path) -> list[int]:

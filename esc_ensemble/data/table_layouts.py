@@ -137,10 +137,9 @@ def list_table(
         parts = [(split if len(by_split) > 1 else "", read_parquet_cells(shards)) for split, shards in by_split.items()]
     else:
         parts = [(split_of_name(table.parent.name) if len(tables) > 1 else "", read_cells(table)) for table in tables]
-    if len({cells.columns for _, cells in parts}) > 1:
+    if len({frozenset(cells.columns) for _, cells in parts}) > 1:
         raise DataError(f"The tables of {root} have different columns; give one of them: --table NAME.")
     rows: list[Row] = []
-    problems: list[str] = []
     bad: list[str] = []
     notes: list[str] = []
     index: AudioIndex | None = None
@@ -152,14 +151,11 @@ def list_table(
             index = index or AudioIndex(roots, options.leave_out)
             read = read.locate(index, root, strict=bool(options.audio))
         rows += read.rows
-        problems += read.problems
         bad += read.bad
         notes += read.notes
-    if problems and not rows:
-        raise DataError("\n".join(f"{origin} {problem}." for problem in problems))
     if index is not None:
         notes += _unlisted(index, rows, root)
-    return Listing(name, root, origin, tuple(rows), tuple(problems), tuple(bad), tuple(notes))
+    return Listing(name, root, origin, tuple(rows), (), tuple(bad), tuple(notes))
 
 
 def _firsts(tables: Sequence[Path], parts: Sequence[tuple[str, CellTable]]) -> list[Path]:
@@ -184,7 +180,7 @@ def _unlisted(index: AudioIndex, rows: Sequence[Row], root: Path) -> list[str]:
     """Says how many audio files of a folder its table does not list, copies of listed ones apart."""
     taken = {row.path for row in rows}
     names = {same_text(path.name) for path in taken}
-    others = [path for path in index.files if path not in taken]
+    others = [path for path in index.files if path not in taken and path.is_relative_to(root)]
     copies = Counter(path.parent for path in others if same_text(path.name) in names)
     more = [path for path in others if same_text(path.name) not in names]
     notes = []
