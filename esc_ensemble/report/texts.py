@@ -33,6 +33,9 @@ def page_texts(evidence: Evidence, recordings: Recordings, facts: FileFacts) -> 
         "score_rows": _score_rows(evidence),
         "has_selection_scores": any(row.get("selection") for row in evidence.scores),
         "fitted_on_selection": evidence.fitted_on_selection,
+        "keeps_shared": ", ".join(
+            member.name for member in evidence.members if member.entry.get("shared_recordings") == "keep"
+        ),
         "comparisons": [_comparison(row) for row in evidence.blend["comparisons"]],
         "has_costs": any(member.entry.get("cost") for member in evidence.members),
         "has_class_weights": any(member.entry.get("class_weights") for member in evidence.members),
