@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -33,6 +33,7 @@ def build(
     internet: Flag = False,
     time_budget: float | None = None,
     esc10: Flag = False,
+    data_flags: str = "",
     exports: Path = Path("exports"),
     out: Path = Path("kaggle"),
     as_json: Json = False,
@@ -57,6 +58,7 @@ def build(
         internet: Let the kernel use the internet, which it does not need.
         time_budget: Seconds that the kernel may take; eight hours where not given.
         esc10: Train on ESC-50's ten classes marked esc10 alone.
+        data_flags: How the kernel reads its training data, as flags of data info: "--folders classes --n-folds 5".
         exports: Folder of all exports.
         out: Folder to make.
         as_json: Print the result as JSON on stdout.
@@ -68,7 +70,9 @@ def build(
         raise ConfigError(
             "Name an export, esc-ens kaggle build NAME, or have --no-model and a kernel that trains: one of them."
         )
-    constants = {"TIME_BUDGET": time_budget} if time_budget is not None else {}
+    constants: dict[str, Any] = {"TIME_BUDGET": time_budget} if time_budget is not None else {}
+    constants |= {"ESC10": True} if esc10 else {}
+    constants |= {"DATA_FLAGS": data_flags} if data_flags else {}
     options = BuildOptions(
         owner=user or os.environ.get("KAGGLE_USERNAME", ""),
         title=title,
@@ -81,7 +85,7 @@ def build(
         competitions=competition,
         datasets=dataset,
         wheels=wheels,
-        constants=constants | ({"ESC10": True} if esc10 else {}),
+        constants=constants,
     )
     made = build_folder(model, out, options, exports)
     if as_json:

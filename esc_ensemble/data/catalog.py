@@ -167,6 +167,9 @@ def load_catalog(path: Path, options: ReadOptions | None = None, *, whole: bool 
     options = options or ReadOptions()
     listing = list_clips(expand_home(path), replace(options, need_folds=not whole and options.need_folds))
     rows, bad = _usable(listing)
+    if options.skip_bad:
+        rows, repeated = _without_repeated(rows)
+        bad += repeated
     names, numbers, name_problems, notes = _classes(rows)
     index = {name: label for label, name in enumerate(names)}
     clips = tuple(
@@ -306,6 +309,22 @@ def _usable(listing: Listing) -> tuple[list[Row], list[str]]:
     return rows, bad
 
 
+def _without_repeated(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Leaves out rows of a clip that has one already, and all rows of a clip whose rows contradict each other."""
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[same_text(row.clip_id).casefold()].append(row)
+    left, bad = [], []
+    for group in groups.values():
+        agree = len({(row.path, row.class_name, row.fold, row.source) for row in group}) == 1
+        left += group[:1] if agree else []
+        if not agree:
+            bad.append(f'clip "{group[0].clip_id}" is listed {len(group)} times, with different contents')
+        elif len(group) > 1:
+            bad += [f'clip "{group[0].clip_id}" is listed {len(group)} times'] * (len(group) - 1)
+    return left, bad
+
+
 def _audited(catalog: Catalog, headline: str) -> Catalog:
     """Applies what was decided of rare classes, and refuses what cannot be cross-validated.
 
@@ -380,7 +399,8 @@ def audit_folds(catalog: Catalog) -> list[str]:
         named = f', "{catalog.class_names[0]}"' if catalog.class_names else ""
         problems.append(f"it has {plural(len(catalog.class_names), 'class')}{named}, at least 2 are needed")
     if len(catalog.fold_numbers) < 2:
-        problems.append("all clips are in one fold, at least 2 folds are needed")
+        advice = "take the column away to have folds made (--n-folds 5)" if catalog.published else "bring more clips"
+        problems.append(f"all clips are in one fold, at least 2 folds are needed: {advice}")
     present = {clip.label for clip in catalog.clips}
     names = enumerate(catalog.class_names)
     problems += [f'class "{name}" has no clip' for label, name in names if label not in present]

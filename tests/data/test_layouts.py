@@ -492,3 +492,19 @@ def test_a_table_finds_audio_of_another_folder(tmp_path: Path, ending: str) -> N
     assert [clip.clip_id for clip in catalog.clips] == [row["id"] for row in rows]
     assert {clip.path.parent.name for clip in catalog.clips} == {"train"}
     assert len(catalog.skipped) == 2
+
+
+def test_repeated_rows_are_left_out_by_the_flag(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"filename": f"{label}{n}x.wav", "class": label, "fold": 1 + n % 2} for label in LABELS for n in range(4)
+    ]
+    for row in rows:
+        wav(tmp_path / str(row["filename"]))
+    contradiction = {"filename": "rain0x.wav", "class": "siren", "fold": 1}
+    write_table(tmp_path / "t.csv", [*rows, rows[0], rows[0], contradiction])
+    text = message(tmp_path)
+    assert 'clip "bark0x.wav" is listed 3 times' in text
+    catalog = load_catalog(tmp_path, ReadOptions(skip_bad=True))
+    assert len(catalog.clips) == 11
+    assert "rain0x.wav" not in catalog.clip_ids
+    assert len(catalog.skipped) == 3

@@ -87,12 +87,14 @@ def test_one_file_is_taken_alone(exports: Path, capsys: Capture) -> None:
 
 def test_a_kernel_that_trains_needs_no_model(exports: Path, capsys: Capture) -> None:
     flags = ["--no-model", "--user", "me", "--dataset", "you/esc-50", "--time-budget", "3600", "--esc10"]
+    flags += ["--data-flags=--folders classes"]
     assert run(exports, *flags) == 0
     assert files(exports) == KERNEL_FILES
     assert read(exports, "kernel/kernel-metadata.json")["dataset_sources"] == ["you/esc-50"]
     source = (exports.parent / "upload" / "kernel" / "kaggle_kernel.py").read_text(encoding="utf-8")
     assert "\nTIME_BUDGET = 3600.0  #" in source
     assert "\nESC10 = True  #" in source
+    assert "\nDATA_FLAGS = '--folders classes'  #" in source.replace('"', "'")
     assert run(exports, "--no-model", "--user", "me") == 0
     assert "nothing is attached" in capsys.readouterr().out
 

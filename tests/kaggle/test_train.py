@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from esc_ensemble.config import TrainAConfig
-from esc_ensemble.errors import DataError
+from esc_ensemble.data.catalog import Catalog
+from esc_ensemble.errors import ConfigError, DataError
 from esc_ensemble.kaggle import train
 from esc_ensemble.kaggle.budget import Clock, Recipe, TimeIsUp
 from esc_ensemble.kaggle.train import Job, train_and_predict
@@ -116,3 +117,28 @@ def test_data_that_cannot_be_used_is_passed_over(tmp_path: Path, synthetic_dir: 
     assert len(catalog.fold_numbers) == 5  # were made
     with pytest.raises(DataError, match="no table of clips"):
         train_and_predict(job(tmp_path, tmp_path / "empty", []), 9.0, heard.better, heard.news.append)
+
+
+def test_data_flags_are_those_of_the_command() -> None:
+    assert train.parse_data_flags("") == {}
+    given = train.parse_data_flags("--folders classes --n-folds=4 --whole-labels --table 'my clips.csv'")
+    assert given == {"folders": "classes", "n_folds": 4, "whole_labels": True, "table": "my clips.csv"}
+    for wrong, reason in (
+        ("--folder classes", "--folders"),
+        ("--n-folds many", "needs a value"),
+        ("--audio", "needs a"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            train.parse_data_flags(wrong)
+
+
+def test_data_flags_decide_what_a_layout_means(tmp_path: Path) -> None:
+    for label in ("train", "bus", "car"):
+        write_clips(tmp_path / "data" / label, [f"{label}{n}x.wav" for n in range(5)])
+    with pytest.raises(DataError, match="--folders classes"):
+        load(job(tmp_path, tmp_path, []))
+    assert load(job(tmp_path, tmp_path, [], data_flags="--folders classes")).class_names == ("bus", "car", "train")
+
+
+def load(what: Job) -> Catalog:
+    return train._Session(what, Clock.of(9.0), lambda *_: None, lambda _: None)._load()
