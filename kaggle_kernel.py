@@ -181,6 +181,8 @@ class Walk:
     """Links that lead nowhere, such as git-annex leaves where a file was not fetched."""
     n_hidden: int = 0
     """Files and folders passed over because their name begins with a dot or is __MACOSX."""
+    n_special: int = 0
+    """Pipes, sockets and devices."""
     unreadable: list[Path] = field(default_factory=list)
     """Folders that may not be listed."""
 
@@ -223,6 +225,8 @@ def walk(top: Path, leave_out: Path | None = None) -> Walk:
                 found.files.append(Path(entry.path))
             elif entry.is_symlink():
                 found.dead_links.append(Path(entry.path))
+            else:
+                found.n_special += 1
         links = deque(sorted(links))
     for paths in (found.files, found.dead_links):
         paths.sort(key=lambda path: path.parts)  # quicker than comparing paths themselves

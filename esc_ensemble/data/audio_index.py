@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,8 +41,6 @@ class Located:
     """The file of each name; None where there is none, or several."""
     ambiguous: dict[int, list[Path]]
     """Position of a name that several files fit -> the files."""
-    copies: Counter[Path]
-    """Folder -> files in it that have the name of a file found elsewhere."""
 
 
 class AudioIndex:
@@ -68,7 +66,7 @@ class AudioIndex:
             found[stem_of(parts[-1]).casefold()].append((parts, path))
         return found
 
-    def find(self, names: Sequence[str], prefer: Collection[str] = ()) -> Located:
+    def find(self, names: Sequence[str], prefer: Collection[str] = (), *, exact: bool = False) -> Located:
         """Finds the file of each name.
 
         Of the files with the name (its ending apart, and upper and lower case) those fit best whose folders are also
@@ -78,30 +76,30 @@ class AudioIndex:
         Args:
             names: as a table has them.
             prefer: names of folders, such as that of a clip's fold, one a name; or none.
+            exact: whether all folders in a name have to be the file's; without it, as many as are for any other name.
         """
+        wanted = [parts_of(name) for name in names]
+        found = [self._best(parts) for parts in wanted]
+        needed = max((depth for depth, best in found if best), default=0)
+        preferred = list(prefer) or [""] * len(wanted)
         paths: list[Path | None] = []
         ambiguous: dict[int, list[Path]] = {}
-        copies: Counter[Path] = Counter()
-        for position, name in enumerate(names):
-            best = self._best(parts_of(name))
-            if len(best) > 1 and prefer:
-                wanted = tuple(prefer)[position]
-                best = [path for path in best if path.parent.name == wanted] or best
-            if len(best) > 1:
-                top = min(best, key=lambda path: len(path.parts))
-                if all(path is top or top.parent in path.parents for path in best) and not any(
-                    path is not top and path.parent == top.parent for path in best
-                ):
-                    copies.update(path.parent for path in best if path is not top)
-                    best = [top]
-            paths.append(best[0] if len(best) == 1 else None)
-            if len(best) > 1:
-                ambiguous[position] = best
-        return Located(paths, ambiguous, copies)
+        for position, (parts, (depth, best), folder) in enumerate(zip(wanted, found, preferred, strict=True)):
+            n_folders = len(parts) - 1
+            fits = best if depth >= (n_folders if exact else min(needed, n_folders)) else []
+            if len(fits) > 1:
+                fits = [path for path in fits if path.parent.name == folder] or fits
+            if len(fits) > 1:
+                fits = _without_copies(fits)
+            paths.append(fits[0] if len(fits) == 1 else None)
+            if len(fits) > 1:
+                ambiguous[position] = fits
+        return Located(paths, ambiguous)
 
-    def _best(self, wanted: tuple[str, ...]) -> list[Path]:
+    def _best(self, wanted: tuple[str, ...]) -> tuple[int, list[Path]]:
+        """Returns how many folders the best files share with a name, and these files."""
         if not wanted:
-            return []
+            return 0, []
         ranked: dict[tuple[int, bool, bool], list[Path]] = {}
         stem = stem_of(wanted[-1])
         for parts, path in self._by_stem.get(stem.casefold(), ()):
@@ -109,7 +107,15 @@ class AudioIndex:
             while depth + 1 < min(len(wanted), len(parts)) and wanted[-2 - depth] == parts[-2 - depth]:
                 depth += 1
             ranked.setdefault((depth, parts[-1] == wanted[-1], stem_of(parts[-1]) == stem), []).append(path)
-        return ranked[max(ranked)] if ranked else []
+        return (max(ranked)[0], ranked[max(ranked)]) if ranked else (0, [])
+
+
+def _without_copies(paths: list[Path]) -> list[Path]:
+    """Returns the uppermost of several files alone where the others are further down in its folder, as copies are."""
+    top = min(paths, key=lambda path: len(path.parts))
+    others = [path for path in paths if path is not top]
+    nested = all(top.parent in path.parents and path.parent != top.parent for path in others)
+    return [top] if nested else paths
 
 
 def find_folder(root: Path, name: str) -> Path:

@@ -293,7 +293,7 @@ def _usable(listing: Listing) -> tuple[list[Row], list[str]]:
     shards: dict[Path, bool] = {}
     for row in listing.rows:
         if not row.clip_id.isprintable():
-            rows.append(row)  # named with the problems of names
+            bad.append(f"file name {row.clip_id!r} cannot be printed (not UTF-8?); rename the file")
             continue
         shard = row.path.parent
         if shard.suffix.lower() == ".parquet" and shards.setdefault(shard, shard.is_file()):
@@ -313,7 +313,7 @@ def _without_repeated(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """Leaves out rows of a clip that has one already, and all rows of a clip whose rows contradict each other."""
     groups: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[same_text(row.clip_id).casefold()].append(row)
+        groups[same_text(row.clip_id)].append(row)
     left, bad = [], []
     for group in groups.values():
         agree = len({(row.path, row.class_name, row.fold, row.source) for row in group}) == 1
@@ -453,16 +453,16 @@ def _name_problems(clips: Sequence[Clip]) -> list[str]:
     by_id: defaultdict[str, list[str]] = defaultdict(list)
     by_path: defaultdict[Path, list[str]] = defaultdict(list)
     for clip in clips:
-        by_id[same_text(clip.clip_id).casefold()].append(clip.clip_id)
+        by_id[same_text(clip.clip_id)].append(clip.clip_id)
         by_path[clip.path].append(clip.clip_id)
         if not clip.clip_id.isprintable():
             problems.append(f"file name {clip.clip_id!r} cannot be printed (not UTF-8?); rename the file")
     for ids in by_id.values():
         if len(ids) > 1:
             spellings = '", "'.join(dict.fromkeys(ids))
-            problems.append(f'clip "{spellings}" is listed {len(ids)} times (upper and lower case count as the same)')
+            problems.append(f'clip "{spellings}" is listed {len(ids)} times')
     for path, ids in by_path.items():
-        if len({clip_id.casefold() for clip_id in ids}) > 1:
+        if len({same_text(clip_id) for clip_id in ids}) > 1:
             names = '", "'.join(ids)
             problems.append(f'clips "{names}" are one file, {path}')
     return problems

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from esc_ensemble.data.audio_index import AudioIndex, parts_of, same_text
-from esc_ensemble.data.rows import NO_FOLD, SPLIT_FOLDS, CellTable, ReadOptions, Row, below, split_of_name
-from esc_ensemble.data.tables import find_column, plural, whole_number
+from esc_ensemble.data.audio_index import AudioIndex, parts_of
+from esc_ensemble.data.rows import (
+    NO_FOLD,
+    SPLIT_FOLDS,
+    CellTable,
+    ReadOptions,
+    Row,
+    below,
+    fold_of_name,
+    split_of_name,
+)
+from esc_ensemble.data.tables import find_column, number_in_name, plural, whole_number
 from esc_ensemble.errors import DataError
 
 NAME_COLUMNS = ("filename", "fname", "file_name", "file", "path", "filepath", "file_path", "slice_file_name", "audio")
@@ -18,8 +27,10 @@ ID_COLUMNS = ("clip_id", "id")
 FILE_COLUMNS = dict.fromkeys((*NAME_COLUMNS, *ID_COLUMNS, "recording_id")).keys()
 CLASS_COLUMNS = ("category", "class", "class_name", "label", "labels", "primary_label", "target")
 NUMBER_COLUMNS = ("target", "classid", "class_id")
-SOURCE_COLUMNS = ("source", "src_file", "fsid", "group", "recording_id", "speaker", "speaker_id")
+SOURCE_COLUMNS = ("source", "src_file", "fsid", "group", "recording_id", "recording", "speaker", "speaker_id")
+SPLIT_COLUMNS = ("split", "subset", "partition", "set", "usage", "dataset")
 ADD_FOLDS = 'add one with the number of each clip\'s fold, or pass "--n-folds 5" to have folds made by source'
+NO_CLASS = 'no class in column "{column}"'
 TRUE = ("true", "1", "yes")
 MAX_NAMED = 3
 
@@ -49,7 +60,9 @@ class ReadRows:
         """
         positions = list(self.names)
         wanted = [self.names[position] for position in positions]
-        found = index.find(wanted, [f"fold{self.rows[position].fold}" for position in positions])
+        # Where folders in the names are right for some clips, a file of the same name elsewhere is another clip.
+        exact = any(len(parts_of(row.clip_id)) > 1 for number, row in enumerate(self.rows) if number not in self.names)
+        found = index.find(wanted, [f"fold{self.rows[position].fold}" for position in positions], exact=exact)
         rows, bad, notes = list(self.rows), list(self.bad), list(self.notes)
         lost: set[int] = set()
         for number, (position, path) in enumerate(zip(positions, found.paths, strict=True)):
@@ -94,16 +107,32 @@ class _Columns:
         columns = table.columns
         file = find_column(columns, tuple(FILE_COLUMNS))
         class_name = find_column(columns, CLASS_COLUMNS)
-        sources = [name for name in SOURCE_COLUMNS if name != file]
+        clip_id = find_column(columns, ("clip_id",)) or file
+        if clip_id != file and len({cells[clip_id] for _, cells in table.rows}) < len(table.rows):
+            clip_id = file  # it names something that several clips share
         return _Columns(
-            clip_id=find_column(columns, ("clip_id",)) or file,
+            clip_id=clip_id,
             file=file,
             class_name=class_name,
             class_number=find_column(columns, NUMBER_COLUMNS) or class_name,
             fold=find_column(columns, ("fold",)),
-            split=find_column(columns, ("split",)),
-            source=find_column(columns, sources),
+            split="",
+            source=find_column(columns, [name for name in SOURCE_COLUMNS if name != file]),
         )
+
+    def with_split(self, table: CellTable, path: Path) -> tuple[_Columns, list[str]]:
+        """Returns the columns with that of a named split, where the table has one, and notes."""
+        for name in (self.fold,) if self.fold else SPLIT_COLUMNS:
+            values = {cells[name] for _, cells in table.rows if name in cells} - {""}
+            parts = {split_of_name(value) for value in values}
+            if name == "split" and values and not any(parts):
+                shown = ", ".join(sorted(values)[:MAX_NAMED])
+                return self, [f'{path}: column "split" holds {shown}: not used. A column of folds is called "fold".']
+            if name == "split" and values:
+                return replace(self, split=name), []
+            if "train" in parts and all(parts) and len(parts) > 1:
+                return replace(self, split=name, fold=""), [f'{path}: column "{name}" is read as a split.']
+        return self, []
 
     def missing(self, table: CellTable, options: ReadOptions) -> list[str]:
         found = f"Found: {', '.join(table.columns)}"
@@ -111,7 +140,8 @@ class _Columns:
         if not self.file:
             problems.append(f"has no column with the file names ({', '.join(FILE_COLUMNS)}). {found}")
         if not self.class_name and options.need_classes:
-            problems.append(f"has no column with the classes ({', '.join(CLASS_COLUMNS)}). {found}")
+            ways = "name another table with --table NAME, or read the folders alone with --table none"
+            problems.append(f"has no column with the classes ({', '.join(CLASS_COLUMNS)}). {found}; {ways}")
         if options.esc10 and "esc10" not in table.columns:
             problems.append('has no column "esc10", by which --esc10 chooses a part of ESC-50')
         return problems
@@ -137,29 +167,28 @@ def rows_of_cells(
     Raises:
         DataError: a column is missing, or cells hold several labels.
     """
-    columns = _Columns.find(table)
-    notes: list[str] = []
-    if columns.split:
-        values = {cells[columns.split] for _, cells in table.rows} - {""}
-        if not any(map(split_of_name, values)):
-            shown = ", ".join(sorted(values)[:MAX_NAMED])
-            notes.append(f'{path}: column "split" holds {shown}: not used. A column of folds has to be called "fold".')
-            columns = replace(columns, split="")
+    columns, notes = _Columns.find(table), list(table.notes)
+    columns, split_notes = columns.with_split(table, path)
+    notes += split_notes
     missing = columns.missing(table, options)
     if missing:
         raise DataError("\n".join(f"{path} {problem}." for problem in missing))
     rows: list[Row] = []
     bad = list(table.problems)
     names: dict[int, str] = {}
+    unlabelled = 0
     for number, (line, cells) in enumerate(table.rows):
         if options.esc10 and cells["esc10"].lower() not in TRUE:
             continue
         row, wrong = _read_row(columns, cells, options, split)
-        bad += [f"line {line}: {text}" for text in wrong]
+        if wrong == [NO_CLASS] and (split or split_of_name(cells.get(columns.split, ""))) == "test":
+            unlabelled += 1
+            continue
+        bad += [f"line {line}: {text.format(column=columns.class_name)}" for text in wrong]
         if row is None:
             continue
         if table.audio:
-            row = replace(row, path=table.audio[number])
+            row = replace(row, path=table.audio[number], stored=table.stored[number])
         else:
             file = cells[columns.file]
             found = None if options.audio else find_expected(file, row.fold, places)
@@ -167,13 +196,13 @@ def rows_of_cells(
             if found is None:
                 names[len(rows)] = file
         rows.append(row)
+    if unlabelled:
+        notes.append(f"{plural(unlabelled, 'clip')} of the test part without a class: left out.")
     if options.need_classes and not options.whole_labels:
         _refuse_several_labels(path, columns.class_name, {row.class_name for row in rows})
     # A column of numbers orders the classes only where it holds nothing else.
     if any(row.class_number is None for row in rows):
         rows = [replace(row, class_number=None) for row in rows]
-    if not table.audio and not all(row.source for row in rows):
-        rows = _with_recording_folders(rows)
     return ReadRows(rows, bad, notes, names)
 
 
@@ -182,13 +211,15 @@ def _read_row(
 ) -> tuple[Row | None, list[str]]:
     clip_id, file = cells[columns.clip_id], cells[columns.file]
     class_name = cells[columns.class_name] if columns.class_name else ""
-    class_number = whole_number(cells[columns.class_number]) if columns.class_number else None
-    fold = whole_number(cells[columns.fold]) if columns.fold else NO_FOLD
+    # A name is a number only if it is written as one; a number next to a name may be a float, as pandas writes it.
+    reads = number_in_name if columns.class_number == columns.class_name else whole_number
+    class_number = reads(cells[columns.class_number]) if columns.class_number else None
+    fold = _fold_of_cell(cells[columns.fold]) if columns.fold else NO_FOLD
     problems = []
     if not file or not clip_id:
         problems.append(f'no file name in column "{columns.file if not file else columns.clip_id}"')
     if not class_name and options.need_classes:
-        problems.append(f'no class in column "{columns.class_name}"')
+        problems.append(NO_CLASS)
     if fold is None or (columns.fold and fold < 0):
         problems.append(f'fold "{cells[columns.fold]}" is not a whole number from 0 up')
     if columns.split and not columns.fold:
@@ -213,6 +244,13 @@ def _read_row(
     )
 
 
+def _fold_of_cell(text: str) -> int | None:
+    number = whole_number(text)
+    if number is None and fold_of_name(text) != NO_FOLD:
+        return fold_of_name(text)
+    return number
+
+
 def find_expected(file: str, fold: int, places: Sequence[Path]) -> Path | None:
     """Returns the file in the first of the places that has it."""
     relative = file.replace("\\", "/")
@@ -220,28 +258,8 @@ def find_expected(file: str, fold: int, places: Sequence[Path]) -> Path | None:
         for folder in (os.fspath(place), f"{os.fspath(place)}/fold{fold}"):
             candidate = os.path.join(folder, relative)  # noqa: PTH118
             if os.path.isfile(candidate):  # noqa: PTH113
-                return Path(candidate)
+                return Path(os.path.normpath(candidate))
     return None
-
-
-def _with_recording_folders(rows: Sequence[Row]) -> list[Row]:
-    """Marks the part of each clip's name below its class's folder, or below what names of pieces repeat in."""
-    parts = [parts_of(row.clip_id) for row in rows]
-    stems: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
-    for each in parts:
-        stems[each[-1]].add(each[:-1])
-    # The same names in many folders (rec1/00000.wav, rec2/00000.wav) are pieces, and the folders recordings.
-    pieces = sum(len(folders) for folders in stems.values() if len(folders) > 1) > len(rows) / 2
-    found = []
-    for row, each in zip(rows, parts, strict=True):
-        label = same_text(row.class_name)
-        places = [place for place, part in enumerate(each[:-1]) if part == label]
-        if places:
-            below = "/".join(each[places[-1] + 1 :])
-        else:
-            below = f"{'|'.join(each[:-1])}/{each[-1]}" if pieces and each[:-1] else each[-1]
-        found.append(replace(row, below=below))
-    return found
 
 
 def _refuse_several_labels(path: Path, column: str, labels: Collection[str]) -> None:

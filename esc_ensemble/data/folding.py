@@ -11,7 +11,18 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-CUT_MARKER = re.compile(r"(?<=.)[-_]\d+$")
+from esc_ensemble.data.rows import NO_FOLD, fold_of_name, split_of_name
+
+# The mark of a piece at a name's end: `-3`, `_0.5`, `_part3`, `_chunk000`, ` (2)`, `.7`, `_10s`.
+PIECE = re.compile(
+    r"(?<=.)(?:[-_ .]+(?:part|piece|chunk|seg|segment|clip|slice|cut|win|window|frame|take|aug|copy|pos|t|p)?[-_ ]?"
+    r"\d+(?:\.\d+)?(?:s|sec|ms)?|\s*\(\d+\))$",
+    re.IGNORECASE,
+)
+COUNTER = re.compile(r"^\d+[-_ ]+(?=.*[^\W\d])")
+"""A number before the name, `003_rec7`."""
+MOST_MARKS = 2
+"""Marks that are cut off one name, such as start and end of a piece."""
 # Names that carry their recording: ESC-50's fold-source-take-class and UrbanSound8K's source-class-occurrence-slice,
 # both with Freesound's numbers, and Speech Commands' speaker.
 FREESOUND_NAMES = (re.compile(r"^\d-(\d+)-[A-Z]-\d+$"), re.compile(r"^(\d+)-\d+-\d+-\d+$"))
@@ -29,9 +40,11 @@ def recording_in_name(stem: str) -> str:
     return speaker[1] if speaker else freesound_number(stem)
 
 
-def without_cut_marker(stem: str) -> str:
-    """Returns a file name without the number of a cut at its end, `rain_7` of `rain_7-1`."""
-    return CUT_MARKER.sub("", stem)
+def without_marks(stem: str, n_marks: int) -> str:
+    """Returns a file name without up to `n_marks` marks of a piece at its end: `rain_7` of `rain_7-1`."""
+    for _ in range(n_marks):
+        stem = PIECE.sub("", stem)
+    return stem
 
 
 @dataclass(frozen=True)
@@ -40,54 +53,112 @@ class Sources:
 
     names: list[str]
     """One a clip."""
+    known: list[bool]
+    """Whether a clip's is a folder, or in a name of a known kind; others are inferred from marks of pieces."""
     notes: list[str]
     """Notes on how they were found."""
 
 
-def find_sources(clip_ids: Sequence[str], below: Sequence[str], classes: Sequence[str], n_folds: int) -> Sources:
-    """Reads the recordings off the clips' paths, for folds that are to be made.
+def find_sources(below: Sequence[str], classes: Sequence[str], n_folds: int) -> Sources:
+    """Reads the recordings off the clips' paths.
 
     A folder between class and file is a recording (of several the uppermost), also where two classes have one of the
-    same name. Else the recording is in the file's name: where it is of a known kind, or else the name without the
-    number of a cut. A class in which that leaves fewer recordings than folds is numbered rather than cut
-    (`dog_001.wav` ...): each of its files is then its own recording, and a note says so.
+    same name. Else the recording is in the file's name: where it is of a known kind, or else the name without the marks
+    of a piece, as many as leave each class as many recordings as folds. A class in which that leaves fewer is numbered
+    rather than cut (`dog_001.wav` ...): each of its files is then its own recording, and a note says so.
 
     Args:
-        clip_ids: paths of the clips.
         below: path of each clip below the folder of its class, or its name alone.
         classes: the class of each clip.
-        n_folds: how many folds are to be made of them; 0 leaves names as they are, since folds are given.
+        n_folds: how many folds there are.
     """
     paths = [PurePosixPath(path) for path in below]
     folders = ["" if len(path.parts) < 2 else path.parts[0] for path in paths]
     known = [folder or recording_in_name(path.stem) for folder, path in zip(folders, paths, strict=True)]
     notes = []
     if n_in_folders := sum(map(bool, folders)):
-        n_folders = len(set(folders) - {""})
+        names = sorted(set(folders) - {""})
+        what = "one folder" if len(names) == 1 else f"{len(names)} folders"
         notes.append(
-            f"{n_in_folders} clips are in {n_folders} {'folder' if n_folders == 1 else 'folders'} below a class; "
-            "each of these counts as one recording (--sources names or --sources files decides otherwise)."
+            f"{n_in_folders} clips are in {what} below a class, such as {names[0]}; each of these counts as one "
+            "recording (--sources names or --sources files decides otherwise)."
         )
-    if not n_folds:
-        return Sources([found or clip_id for found, clip_id in zip(known, clip_ids, strict=True)], notes)
-    cut = [found or without_cut_marker(path.stem) for found, path in zip(known, paths, strict=True)]
-    cuts_of_class: defaultdict[str, set[str]] = defaultdict(set)
-    for source, name in zip(cut, classes, strict=True):
-        cuts_of_class[name].add(source)
-    numbered = {
-        name for found, name in zip(known, classes, strict=True) if not found and len(cuts_of_class[name]) < n_folds
-    }
+    stems = [path.stem for path in paths]
+    cut, numbered = _cut_names(stems, classes, [not each for each in known], n_folds)
     if numbered:
         notes.append(
             f"Too few recordings can be read off the file names of {', '.join(sorted(numbered))}, so each of their "
             "files counts as its own. If some are cuts of one recording, scores come out too good: name the recordings "
             'in a column "source" of a table, or put each into a folder of its own.'
         )
-    names = [
-        found or (path.stem if name in numbered else source)
-        for found, path, name, source in zip(known, paths, classes, cut, strict=True)
+    chosen = [found or name for found, name in zip(known, cut, strict=True)]
+    return Sources(chosen, [bool(each) for each in known], notes)
+
+
+def _cut_names(
+    stems: Sequence[str], classes: Sequence[str], chosen: Sequence[bool], n_folds: int
+) -> tuple[list[str], set[str]]:
+    """Cuts the marks of pieces off names; returns them, and the classes whose files are numbered rather than cut."""
+
+    def n_sources(cut: Sequence[str]) -> dict[str, int]:
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for name, label, counts in zip(cut, classes, chosen, strict=True):
+            if counts:
+                found[label].add(name)
+        return {label: len(names) for label, names in found.items()}
+
+    levels = {n_marks: [without_marks(stem, n_marks) for stem in stems] for n_marks in range(MOST_MARKS + 1)}
+    numbered = {label for label, n in n_sources(levels[1]).items() if n < n_folds}
+    fits = [
+        n_marks
+        for n_marks in range(1, MOST_MARKS + 1)
+        if all(n >= n_folds for label, n in n_sources(levels[n_marks]).items() if label not in numbered)
     ]
-    return Sources(names, notes)
+    cut = levels[max(fits, default=1)]
+    if len(set(cut)) == len(cut):  # nothing was cut: the pieces may be numbered in front
+        front = [COUNTER.sub("", stem) for stem in stems]
+        if all(n >= n_folds for n in n_sources(front).values()):
+            return front, set()
+    return [
+        stem if label in numbered else name for stem, label, name in zip(stems, classes, cut, strict=True)
+    ], numbered
+
+
+def crossing_sources(names: Sequence[str], folds: Sequence[object], inferred: Sequence[bool]) -> list[str]:
+    """Returns the inferred recordings with clips in several folds, sorted.
+
+    Args:
+        names: the recording of each clip.
+        folds: the fold, or the part of a split, of each.
+        inferred: whether it is.
+    """
+    folds_of: defaultdict[str, set[object]] = defaultdict(set)
+    for name, fold in zip(names, folds, strict=True):
+        folds_of[name].add(fold)
+    return sorted({name for name, guess in zip(names, inferred, strict=True) if guess and len(folds_of[name]) > 1})
+
+
+def folders_of_recordings(paths: Sequence[PurePosixPath], classes: Sequence[str]) -> list[str]:
+    """Returns each clip's path from the folder on that may be its recording, or its name alone.
+
+    Levels of folders that all clips share, that are parts of a split or folds, and that stand for the classes (one
+    folder a class) are passed over.
+
+    Args:
+        paths: of the clips, below the data set's folder.
+        classes: the class of each clip.
+    """
+    folders = [path.parts[:-1] for path in paths]
+    level = 0
+    while folders and all(len(each) > level for each in folders):
+        names = [each[level] for each in folders]
+        pairs = set(zip(names, classes, strict=True))
+        of_classes = len(pairs) == len(set(names)) == len(set(classes)) > 1
+        of_parts = all(split_of_name(name) or fold_of_name(name) != NO_FOLD for name in set(names))
+        if len(set(names)) > 1 and not of_classes and not of_parts:
+            break
+        level += 1
+    return ["/".join(path.parts[level:]) for path in paths]
 
 
 def assign_folds(sources: Sequence[str], classes: Sequence[str], n_folds: int) -> list[int]:
@@ -113,7 +184,10 @@ def assign_folds(sources: Sequence[str], classes: Sequence[str], n_folds: int) -
     totals = counts.sum(axis=0)
     order = sorted(
         range(len(source_names)),
-        key=lambda i: (-counts[i].max(), hashlib.sha256(str(source_names[i]).encode()).hexdigest()),
+        key=lambda i: (
+            -counts[i].max(),
+            hashlib.sha256(str(source_names[i]).encode(errors="surrogateescape")).hexdigest(),
+        ),
     )
     filled = np.zeros((n_folds, len(class_names)))
     fold_of_source = np.zeros(len(source_names), dtype=np.int64)
@@ -124,3 +198,8 @@ def assign_folds(sources: Sequence[str], classes: Sequence[str], n_folds: int) -
         filled[fold] += counts[index]
         fold_of_source[index] = fold + 1
     return [int(fold) for fold in fold_of_source[source_index]]
+
+
+def _draw(name: str) -> str:
+    """Returns a sort key that looks random and is the same everywhere; a name need not be text."""
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()

@@ -18,11 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from esc_ensemble.data.columns import ADD_FOLDS
 from esc_ensemble.data.folder_layouts import list_folders
-from esc_ensemble.data.folding import assign_folds, find_sources
+from esc_ensemble.data.folding import (
+    assign_folds,
+    crossing_sources,
+    find_sources,
+    folders_of_recordings,
+    recording_in_name,
+)
 from esc_ensemble.data.rows import NO_FOLD, SPLIT_FOLDS, Listing, ReadOptions, Row, fold_of_name, split_of_name
 from esc_ensemble.data.table_layouts import ESC50_CSV, find_tables, list_table
 from esc_ensemble.data.tables import TABLE_SUFFIXES, plural
@@ -91,6 +97,10 @@ def _with_folds(listing: Listing, options: ReadOptions, *, default: int) -> List
     named = not has_folds and "train" in splits and len(splits) > 1
     if named and not all(row.split for row in rows):
         problems.append("some clips are in no part of the split (train, validation, test)")
+    if not has_folds and len(splits) > 1 and "train" not in splits:
+        problems.append(
+            f"it has the parts {', '.join(sorted(splits))} of a split, and no train: bring that, or give one part"
+        )
     if (has_folds or named) and options.n_folds:
         notes.append(f"{listing.origin} has folds of its own; --n-folds {options.n_folds} changes nothing.")
     made = 0
@@ -98,7 +108,7 @@ def _with_folds(listing: Listing, options: ReadOptions, *, default: int) -> List
         made = options.n_folds or default
         if not made:
             return replace(listing, problems=(*problems, f'has no column "fold": {ADD_FOLDS}'))
-    rows, source_notes = _with_sources(rows, options, made)
+    rows, source_notes = _with_sources(rows, options, listing.root, made)
     notes += source_notes
     if made:
         sources = [row.source for row in rows]
@@ -134,16 +144,48 @@ def _folds_of_folders(rows: Sequence[Row], root: Path) -> list[Row]:
     return []
 
 
-def _with_sources(rows: Sequence[Row], options: ReadOptions, n_folds: int) -> tuple[list[Row], list[str]]:
+def _with_sources(rows: Sequence[Row], options: ReadOptions, root: Path, made: int) -> tuple[list[Row], list[str]]:
+    """Completes rows by their recordings.
+
+    Where folds are published, recordings that are only inferred from names or from folders of a table must not cross
+    them: a wrong guess would take clips out of training. A note names such a suspicion.
+    """
     if options.sources == "files":
         return [replace(row, source=row.clip_id) for row in rows], []
-    if all(row.source for row in rows):
+    if all(row.source for row in rows) and not options.sources:
         return list(rows), []
-    below = [row.below or row.clip_id for row in rows]
+    classes = [row.class_name for row in rows]
+    below = [row.below for row in rows]
+    in_folders = all(below)  # folders of classes: one below them is a recording
     if options.sources == "names":
-        below = [Path(path).name for path in below]
-    found = find_sources([row.clip_id for row in rows], below, [row.class_name for row in rows], n_folds)
-    return [replace(row, source=row.source or name) for row, name in zip(rows, found.names, strict=True)], found.notes
+        below = [PurePosixPath(row.clip_id).name for row in rows]
+    elif not in_folders:
+        below = folders_of_recordings([_path_below(row, root) for row in rows], classes)
+    n_folds = made or len({row.fold if row.fold != NO_FOLD else row.split for row in rows})
+    found = find_sources(below, classes, n_folds)
+    given = [row.source if not options.sources else "" for row in rows]
+    names, notes = [own or name for own, name in zip(given, found.names, strict=True)], found.notes
+    if not made and options.need_folds:
+        inferred = [
+            not own and not (in_folders and known) and not recording_in_name(PurePosixPath(path).stem)
+            for own, known, path in zip(given, found.known, below, strict=True)
+        ]
+        crossing = crossing_sources(names, [(row.fold, row.split) for row in rows], inferred)
+        notes = [note for note in notes if in_folders and "folder" in note]
+        if crossing:
+            notes.append(
+                f"Names of files suggest {plural(len(crossing), 'recording')} with clips in several folds, such as "
+                f'"{crossing[0]}". If they are, name them in a column "source", so that they are left out of training.'
+            )
+            names = [row.clip_id if guess else name for row, guess, name in zip(rows, inferred, names, strict=True)]
+    return [replace(row, source=name) for row, name in zip(rows, names, strict=True)], notes
+
+
+def _path_below(row: Row, root: Path) -> PurePosixPath:
+    """Returns where a clip is below the data set's folder; of one inside a table, or elsewhere, by its name there."""
+    if row.path.parent.suffix.lower() != ".parquet" and row.path.is_relative_to(root):
+        return PurePosixPath(row.path.relative_to(root).as_posix())
+    return PurePosixPath(row.stored or row.clip_id)
 
 
 def list_files(folder: Path) -> Listing:
@@ -167,7 +209,7 @@ def list_files(folder: Path) -> Listing:
 
 def file_row(clip_id: str, file: Path) -> Row:
     """Returns the row of a recording without a class."""
-    (source,) = find_sources([clip_id], [file.name], [""], 1).names
+    (source,) = find_sources([file.name], [""], 1).names
     return Row(clip_id, file, "", None, NO_FOLD, source)
 
 

@@ -7,6 +7,7 @@ decodes a path decodes such a path too, from memory; nothing is unpacked to disk
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +16,9 @@ from esc_ensemble.data.rows import CellTable, to_text
 from esc_ensemble.errors import DataError
 
 SUFFIX = ".parquet"
+AUDIO = "audio"
+"""Name of the column of audio in a table that was read, whatever it is called in the file."""
+AUDIO_NAMES = (AUDIO, "sound", "wav", "clip", "file", "recording", "waveform")
 BATCH_ROWS = 16
 INSTALL = "Reading Parquet files needs pyarrow: pip install pyarrow (it comes with esc_ensemble[train])."
 
@@ -44,7 +48,7 @@ def read_parquet_cells(shards: Sequence[Path]) -> CellTable:
     audio: list[Path] = []
     for shard in shards:
         content, has_audio, names = _read_shard(shard)
-        if columns and columns != frozenset(content):
+        if columns and (columns != frozenset(content) or bool(audio) != has_audio):
             raise DataError(f"{shard} has other columns than {shards[0]}: {', '.join(content)}.")
         columns = frozenset(content)
         n_rows = len(next(iter(content.values()), []))
@@ -55,7 +59,32 @@ def read_parquet_cells(shards: Sequence[Path]) -> CellTable:
             audio += [shard / str(number) for number in range(n_rows)]
     if not rows:
         raise DataError(f"{shards[0]} has no rows.")
-    return CellTable(tuple(rows[0][1]), tuple(rows), audio=tuple(audio))
+    stored = _name_audio(rows, audio) if audio else []
+    return CellTable(tuple(rows[0][1]), tuple(rows), audio=tuple(audio), stored=tuple(stored))
+
+
+def _name_audio(rows: Sequence[tuple[int, dict[str, str]]], audio: Sequence[Path]) -> list[str]:
+    """Puts names that are not empty, and no two the same, into the column of audio; returns the paths as stored."""
+    stored = [cells[AUDIO].replace("\\", "/").strip("/") for _, cells in rows]
+    folders = [path.split("/")[:-1] for path in stored]
+    n_common = next(
+        (n for n, level in enumerate(zip(*folders, strict=False)) if len(set(level)) > 1), min(map(len, folders))
+    )
+    counts = Counter(stored)
+    for (number, cells), path, place in zip(rows, stored, audio, strict=True):
+        name = "/".join(path.split("/")[n_common:])
+        cells[AUDIO] = (
+            name if name and counts[path] == 1 else f"{place.parent.stem}-{number}{PurePosixPath(name).suffix}"
+        )
+    return stored
+
+
+def holds_audio(shard: Path) -> bool:
+    """Whether a Parquet file has a column of audio; one that is damaged counts, so that reading it names the damage."""
+    try:
+        return bool(_find_audio(_open(shard).schema_arrow))
+    except DataError:
+        return True
 
 
 def row_group_ends(shard: Path) -> list[int]:
@@ -121,7 +150,7 @@ def _read_shard(shard: Path) -> tuple[dict[str, list[str]], bool, dict[str, dict
     file = _open(shard)
     schema = file.schema_arrow
     audio = _find_audio(schema)
-    selected = [name for name in schema.names if name != audio]
+    selected = [field.name for field in schema if field.name != audio and not _has_bytes(field.type)]
     if audio and _is_struct(schema.field(audio).type):
         selected.append(f"{audio}.path")
     content: dict[str, list[str]] = {}
@@ -129,17 +158,14 @@ def _read_shard(shard: Path) -> tuple[dict[str, list[str]], bool, dict[str, dict
         table = file.read(columns=selected)
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
         raise DataError(f"{shard} is damaged: {error}.") from error
-    for name in schema.names:
-        column = name.strip().lower()
-        if name != audio:
-            content[column] = [to_text(value) for value in table.column(name).to_pylist()]
-        elif name in table.column_names:
-            paths = (value.get("path") if value else None for value in table.column(name).to_pylist())
-            content[column] = [PurePosixPath((path or "").replace("\\", "/")).name for path in paths]
-    n_rows = file.metadata.num_rows
-    if audio:  # a row must have a name to be known by
-        names = content.setdefault(audio.strip().lower(), [""] * n_rows)
-        content[audio.strip().lower()] = [found or f"{shard.stem}-{row}" for row, found in enumerate(names)]
+    for name in table.column_names:
+        values = table.column(name).to_pylist()
+        if name == audio:
+            content[AUDIO] = [to_text(value.get("path") if value else None) for value in values]
+        else:
+            content[name.strip().lower()] = [to_text(value) for value in values]
+    if audio:
+        content.setdefault(AUDIO, [""] * file.metadata.num_rows)
     return content, bool(audio), _class_names(schema)
 
 
@@ -148,7 +174,8 @@ def _class_names(schema: Any) -> dict[str, dict[str, str]]:
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         return {
-            name.strip().lower(): {str(number): str(label) for number, label in enumerate(feature["names"])}
+            name.strip().lower(): {"-1": ""}  # in the place of a label that is not known
+            | {str(number): str(label) for number, label in enumerate(feature["names"])}
             for name, feature in features.items()
             if feature.get("_type") == "ClassLabel" and feature.get("names")
         }
@@ -157,18 +184,33 @@ def _class_names(schema: Any) -> dict[str, dict[str, str]]:
 
 
 def _find_audio(schema: Any) -> str:
+    """Finds the column with the bytes of audio files: by Hugging Face's own note, by its name, or the only one."""
+    found = [field.name for field in schema if _has_bytes(field.type)]
+    kinds = _feature_kinds(schema)
+    by_kind = [name for name in found if kinds.get(name) == "Audio"]
+    by_name = [name for name in found if name.strip().lower() in AUDIO_NAMES]
+    others = [name for name in found if kinds.get(name) != "Image" and "image" not in name.lower()]
+    return next(iter([*by_kind, *by_name, *others]), "")
+
+
+def _feature_kinds(schema: Any) -> dict[str, str]:
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        return {name: str(feature.get("_type")) for name, feature in features.items()}
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return {}
+
+
+def _has_bytes(kind: Any) -> bool:
+    """Whether a column holds bytes, or {bytes, path}."""
     import pyarrow  # noqa: PLC0415
 
-    def holds_bytes(kind: Any) -> bool:
-        return bool(pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
-
-    def has_bytes(kind: Any) -> bool:
-        inner = [kind.field(number) for number in range(kind.num_fields)] if _is_struct(kind) else []
-        return any(part.name == "bytes" and holds_bytes(part.type) for part in inner)
-
-    structs = [field.name for field in schema if has_bytes(field.type)]
-    plain = [field.name for field in schema if holds_bytes(field.type)]
-    return next(iter([*structs, *plain]), "")
+    inner = [kind.field(number) for number in range(kind.num_fields)] if _is_struct(kind) else []
+    return bool(
+        any(part.name == "bytes" and _has_bytes(part.type) for part in inner)
+        or pyarrow.types.is_binary(kind)
+        or pyarrow.types.is_large_binary(kind)
+    )
 
 
 def _audio_field(schema: Any, shard: Path) -> tuple[str, str]:

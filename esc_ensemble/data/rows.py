@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,10 @@ SPLIT_NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "validate", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
 }
+SPLIT_WORDS = frozenset(
+    ("audio", "set", "split", "data", "clips", "wav", "wavs", "files", "sounds", "samples", "folder")
+)
+"""Words next to the name of a part, as in `audio_train`."""
 FOLD_NAME = re.compile(r"fold[-_ ]?(\d+)", re.IGNORECASE)
 
 
@@ -28,8 +33,12 @@ class CellTable:
     """Line number (in Parquet the number of the row) and cells."""
     problems: tuple[str, ...] = ()
     """Lines with more or fewer cells than there are columns."""
+    notes: tuple[str, ...] = ()
+    """Notes on how it was read."""
     audio: tuple[Path, ...] = ()
     """Where each row's audio is stored, where the table itself holds it; see `esc_ensemble.data.parquet`."""
+    stored: tuple[str, ...] = ()
+    """Of audio inside the table, the path that each row's had as a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +85,9 @@ class Row:
     split: str = ""
     """train, validation or test, where the data has a named split."""
     below: str = ""
-    """The path below the class's folder, where there is one."""
+    """The path below the class's folder, of folders of classes."""
+    stored: str = ""
+    """The path that audio inside a table had as a file."""
     metadata: dict[str, str] = field(default_factory=dict, hash=False)
     """All other columns."""
 
@@ -103,8 +114,11 @@ class Listing:
 
 
 def split_of_name(name: str) -> str:
-    """Returns train, validation or test for a name of one of these parts, and an empty string for others."""
-    return SPLIT_NAMES.get(name.strip().lower(), "")
+    """Returns train, validation or test for a name of such a part, `val` or `audio_train`; empty for others."""
+    words = [word.removesuffix("set") for word in re.split(r"[-_ .]+", name.strip().lower()) if word]
+    parts = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    others = [word for word in words if word not in SPLIT_NAMES]
+    return parts.pop() if len(parts) == 1 and all(word in SPLIT_WORDS for word in others) else ""
 
 
 def fold_of_name(name: str) -> int:
@@ -115,8 +129,10 @@ def fold_of_name(name: str) -> int:
 
 def to_text(value: Any) -> str:
     """Returns a value of JSON or Parquet as the text that a CSV file would have; empty for none."""
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, list) and len(value) == 1:
+        return to_text(value[0])
     return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)).strip()
 
 

@@ -107,7 +107,10 @@ def find_selection_fold(catalog: Catalog, data: DataConfig, fold: int) -> int | 
 
 def folds_to_test(catalog: Catalog, data: DataConfig, chosen: Sequence[int] = ()) -> tuple[int, ...]:
     """Returns the folds that a command goes through: those chosen, else all that may be tested."""
-    return tuple(dict.fromkeys(chosen)) or tuple(fold for fold in catalog.test_folds if fold != data.selection_fold)
+    folds = tuple(dict.fromkeys(chosen)) or tuple(fold for fold in catalog.test_folds if fold != data.selection_fold)
+    if not folds:
+        find_selection_fold(catalog, data, data.selection_fold)  # names the fold that is both
+    return folds
 
 
 def describe_protocol(catalog: Catalog, data: DataConfig, otherwise: str) -> str:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from esc_ensemble.data.audio_index import AudioIndex, find_folder, same_text
 from esc_ensemble.data.columns import CLASS_COLUMNS, FILE_COLUMNS, find_expected, rows_of_cells
+from esc_ensemble.data.parquet import holds_audio, read_parquet_cells
 from esc_ensemble.data.rows import NO_FOLD, CellTable, Listing, ReadOptions, Row, below, split_of_name
-from esc_ensemble.data.tables import CSV_SUFFIXES, find_column, plural, read_cells, read_header
+from esc_ensemble.data.tables import TABLE_SUFFIXES, find_column, plural, read_cells, read_header
 from esc_ensemble.data.walk import files_in, folders_in, is_audio, walk
 from esc_ensemble.errors import DataError
 
 ESC50_CSV = Path("meta", "esc50.csv")
 URBANSOUND_CSV = Path("metadata", "UrbanSound8K.csv")
 OFFICIAL = (ESC50_CSV, URBANSOUND_CSV)
-METADATA = ("metadata.csv", "metadata.jsonl")
-TABLE_FOLDERS = ("", "meta", "metadata")
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 N_LOOKED_AT = 100
 """Clips of a table that are looked for where they are expected, before all files are listed."""
 
@@ -34,21 +35,16 @@ def find_tables(root: Path, options: ReadOptions, *, doubts: bool = True) -> tup
     Raises:
         DataError: several tables could be it, or there is one beside folders of audio that cannot be it.
     """
-    if options.table == "none":
-        return [], ()
-    if options.table:
-        table = next((place for place in (root / options.table, Path(options.table)) if place.is_file()), None)
-        if table is None:
-            raise DataError(f"--table {options.table}: there is no such file in {root}.")
-        return [table], ()
-    known = _known_tables(root)
-    if known:
+    known = _chosen_table(root, options.table) if options.table else _known_tables(root)
+    if known or options.table:
         return known, ()
-    places = [root / name if name else root for name in TABLE_FOLDERS]
-    found = [file for place in places if place.is_dir() for file in files_in(place) if _is_text_table(file)]
+    found = [file for place in _table_folders(root) for file in files_in(place) if _is_small_table(file)]
     usable = [file for file in found if _describes(file, root, options)]
+    parts = {split_of_name(file.stem) for file in usable}
+    if len(usable) > 1 and len(parts) == len(usable) and "train" in parts and "" not in parts:
+        return usable, ()  # train.csv, test.csv: the parts of a split
     if len(usable) == 1:
-        others = [file.relative_to(root).as_posix() for file in found if file not in usable]
+        others = [below(file, root) for file in found if file not in usable]
         note = f"{usable[0]} describes the clips; not used: {', '.join(others)} (--table NAME takes another)."
         return usable, (note,) if others else ()
     if not doubts:
@@ -58,26 +54,42 @@ def find_tables(root: Path, options: ReadOptions, *, doubts: bool = True) -> tup
     return ([] if folders_in(root) else found[:1]), ()
 
 
+def _chosen_table(root: Path, name: str) -> list[Path]:
+    if name == "none":
+        return []
+    found = [place for place in (root / name, Path(name)) if place.is_file()]
+    if not found:
+        raise DataError(f"--table {name}: there is no such file in {root}.")
+    return found[:1]
+
+
 def _known_tables(root: Path) -> list[Path]:
-    """Finds the tables whose name and place say what they are: official ones, audiofolder's, and Parquet."""
+    """Finds the tables whose name and place say what they are: official ones, audiofolder's, and Parquet with audio."""
     for official in OFFICIAL:
         if (root / official).is_file():
             return [root / official]
-    for file_name in METADATA:
-        if (root / file_name).is_file() and FILE_COLUMNS & set(read_header(root / file_name)):
-            return [root / file_name]
-        parts = [folder / file_name for folder in folders_in(root) if split_of_name(folder.name)]
-        if any(part.is_file() for part in parts):
-            return [part for part in parts if part.is_file()]
-    if any(map(is_audio, files_in(root))):
-        return []
-    files = walk(root).files
-    shards = [file for file in files if file.suffix.lower() == ".parquet"]
-    return shards if shards and not any(map(is_audio, files)) else []
+    for name in METADATA:
+        if FILE_COLUMNS & set(read_header(root / name)):
+            return [root / name]
+    parts = [folder / name for folder in folders_in(root) if split_of_name(folder.name) for name in METADATA]
+    parts = [part for part in parts if part.is_file()]
+    if parts:
+        return parts
+    shards = [file for file in walk(root).files if file.suffix.lower() == ".parquet" and holds_audio(file)]
+    folders = {shard.parent if not split_of_name(shard.parent.name) else shard.parent.parent for shard in shards}
+    if len(folders) > 1:
+        names = ", ".join(sorted(below(folder, root) for folder in folders))
+        raise DataError(f"{root} has several Parquet data sets: {names}. Give the folder of one.")
+    return shards
+
+
+def _table_folders(root: Path) -> list[Path]:
+    """Returns the folders in which a table may be that describes the clips: the root, and those without audio in it."""
+    return [root, *(folder for folder in folders_in(root) if not any(map(is_audio, walk(folder).files)))]
 
 
 def _refuse_doubtful(root: Path, found: list[Path], usable: list[Path]) -> None:
-    names = ", ".join(file.relative_to(root).as_posix() for file in usable or found)
+    names = ", ".join(below(file, root) for file in usable or found)
     if usable:
         raise DataError(f"{root} has several tables of clips: {names}. Say which one is meant: --table NAME.")
     if found and any(is_audio(file) for folder in folders_in(root) for file in walk(folder).files):
@@ -89,12 +101,12 @@ def _refuse_doubtful(root: Path, found: list[Path], usable: list[Path]) -> None:
         )
 
 
-def _is_text_table(file: Path) -> bool:
-    return file.suffix.lower() in (*CSV_SUFFIXES, ".jsonl", ".ndjson") and not is_sample(file)
+def _is_small_table(file: Path) -> bool:
+    return file.suffix.lower() in TABLE_SUFFIXES and not is_sample(file)
 
 
 def _describes(table: Path, root: Path, options: ReadOptions) -> bool:
-    """Whether a table has the columns it needs, and most of its files are below the folder."""
+    """Whether a table has the columns it needs, and files that are below the folder."""
     columns = read_header(table)
     file_column = find_column(columns, tuple(FILE_COLUMNS))
     if not file_column or (options.need_classes and not find_column(columns, tuple(CLASS_COLUMNS))):
@@ -104,10 +116,10 @@ def _describes(table: Path, root: Path, options: ReadOptions) -> bool:
     except DataError:
         return True  # reading it says what is wrong
     some = names[:: max(1, len(names) // N_LOOKED_AT)]
-    if all(find_expected(name, NO_FOLD, audio_places(table, root)) for name in some):
+    if any(find_expected(name, NO_FOLD, audio_places(table, root)) for name in some):
         return True
     found = AudioIndex([root, *options.search], options.leave_out).find(names)
-    return 2 * sum(path is not None for path in found.paths) + 2 * len(found.ambiguous) >= len(names)
+    return any(found.paths) or bool(found.ambiguous)
 
 
 def list_table(
@@ -127,59 +139,80 @@ def list_table(
         DataError: the table cannot be read, or lacks a column.
     """
     origin = tables[0] if len(tables) == 1 else root
-    if all(table.suffix.lower() == ".parquet" for table in tables):
-        from esc_ensemble.data.parquet import read_parquet_cells  # noqa: PLC0415 - pyarrow takes a while to load
-
-        by_split: dict[str, list[Path]] = {}
-        for table in tables:
-            by_split.setdefault(_split_of_shard(table, root), []).append(table)
-        # Parts of one name are read together; without two parts their names say nothing.
-        parts = [(split if len(by_split) > 1 else "", read_parquet_cells(shards)) for split, shards in by_split.items()]
-    else:
-        parts = [(split_of_name(table.parent.name) if len(tables) > 1 else "", read_cells(table)) for table in tables]
-    if len({frozenset(cells.columns) for _, cells in parts}) > 1:
-        raise DataError(f"The tables of {root} have different columns; give one of them: --table NAME.")
     rows: list[Row] = []
     bad: list[str] = []
     notes: list[str] = []
     index: AudioIndex | None = None
-    for (split, cells), table in zip(parts, _firsts(tables, parts), strict=True):
-        places = audio_places(table, root)
-        read = rows_of_cells(cells, table, places, options, split=split)
-        if read.unlocated or (whole_walk and not cells.audio and not options.audio):
+    for split, table, cells in _read_parts(tables, root):
+        read = rows_of_cells(cells, table, audio_places(table, root), options, split=split)
+        notes += read.notes
+        if not cells.audio and (read.unlocated or whole_walk or options.audio):
             roots = [find_folder(root, options.audio)] if options.audio else _search_roots(table, root, options)
             index = index or AudioIndex(roots, options.leave_out)
             read = read.locate(index, root, strict=bool(options.audio))
+        if len(tables) > 1 and not cells.audio and table.parent != root:  # the same names may be in each part
+            folder = below(table.parent, root)
+            read = replace(read, rows=[replace(row, clip_id=f"{folder}/{row.clip_id}") for row in read.rows])
         rows += read.rows
         bad += read.bad
-        notes += read.notes
     if index is not None:
         notes += _unlisted(index, rows, root)
-    return Listing(name, root, origin, tuple(rows), (), tuple(bad), tuple(notes))
+    return Listing(name, root, origin, tuple(_unlike(rows)), (), tuple(bad), tuple(dict.fromkeys(notes)))
 
 
-def _firsts(tables: Sequence[Path], parts: Sequence[tuple[str, CellTable]]) -> list[Path]:
-    return list(tables) if len(parts) == len(tables) else [tables[0]] * len(parts)
+def _read_parts(tables: Sequence[Path], root: Path) -> list[tuple[str, Path, CellTable]]:
+    """Reads tables; returns the part of a split that each is, where they are several, its first file, and its cells."""
+    if all(holds_audio_inside(table) for table in tables):
+        by_split: dict[str, list[Path]] = {}
+        for table in tables:
+            by_split.setdefault(_split_of_shard(table, root), []).append(table)
+        # Without two parts their names say nothing.
+        return [
+            (split if len(by_split) > 1 else "", shards[0], read_parquet_cells(shards))
+            for split, shards in by_split.items()
+        ]
+    if len(tables) == 1:
+        return [("", tables[0], read_cells(tables[0]))]
+    return [
+        (split_of_name(table.parent.name) or split_of_name(table.stem), table, read_cells(table)) for table in tables
+    ]
+
+
+def holds_audio_inside(table: Path) -> bool:
+    """Whether a table is a Parquet file that holds the audio itself."""
+    return table.suffix.lower() == ".parquet" and holds_audio(table)
+
+
+def _unlike(rows: Sequence[Row]) -> list[Row]:
+    """Tells rows of Parquet files apart whose names are the same in two parts of a split, by the part's name."""
+    counts = Counter(row.clip_id for row in rows if row.stored and row.split)
+    return [replace(row, clip_id=f"{row.split}/{row.clip_id}") if counts[row.clip_id] > 1 else row for row in rows]
 
 
 def audio_places(table: Path, root: Path) -> tuple[Path, ...]:
     """Returns the folders that a table's files may be in, the likeliest first."""
-    if table.parent.name in ("meta", "metadata"):
-        above = table.parent.parent
+    above = _above(table, root)
+    if above != table.parent:
         return (above / "audio", above, table.parent)
-    return (table.parent, table.parent / "audio", root, root / "audio")
+    return tuple(dict.fromkeys((table.parent, table.parent / "audio", root, root / "audio")))
+
+
+def _above(table: Path, root: Path) -> Path:
+    """Returns the folder that a table describes: its own, or the one above `meta/`, `annotations/` and the like."""
+    inside = table.parent != root and table.parent.parent == root and not split_of_name(table.parent.name)
+    return table.parent.parent if inside or table.parent.name.lower() in ("meta", "metadata") else table.parent
 
 
 def _search_roots(table: Path, root: Path, options: ReadOptions) -> list[Path]:
-    above = table.parent.parent if table.parent.name in ("meta", "metadata") else table.parent
-    top = above if root == table.parent else root
-    return [top, *options.search]
+    return [_above(table, root) if root == table.parent else root, *options.search]
 
 
 def _unlisted(index: AudioIndex, rows: Sequence[Row], root: Path) -> list[str]:
     """Says how many audio files of a folder its table does not list, copies of listed ones apart."""
     taken = {row.path for row in rows}
     names = {same_text(path.name) for path in taken}
+    if len(names) < len(taken):  # names do not say which clip it is
+        names = set()
     others = [path for path in index.files if path not in taken and path.is_relative_to(root)]
     copies = Counter(path.parent for path in others if same_text(path.name) in names)
     more = [path for path in others if same_text(path.name) not in names]

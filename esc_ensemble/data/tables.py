@@ -17,7 +17,6 @@ from typing import Any
 
 from esc_ensemble.data.rows import CellTable, to_text
 from esc_ensemble.errors import DataError
-from esc_ensemble.progress import say
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab")
 TABLE_SUFFIXES = (*CSV_SUFFIXES, ".jsonl", ".ndjson", ".parquet")
@@ -49,11 +48,10 @@ def read_csv(path: Path) -> CellTable:
     Raises:
         DataError: the file cannot be read as CSV, has no header or no rows, or names a column twice.
     """
-    text = _read_text(path)
+    text, notes = _read_text(path)
     if not text.strip():
         raise DataError(f"{path} is empty. It needs a header line and a row for each clip.")
-    header_line = text.lstrip("\r\n ").splitlines()[0]
-    separator = max(",;\t", key=header_line.count)
+    text, separator = _separator(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows, problems = [], []
     columns: tuple[str, ...] = ()
@@ -64,13 +62,23 @@ def read_csv(path: Path) -> CellTable:
                 continue
             if not columns:
                 columns = tuple(_column(cell) for cell in cells)
-            elif len(cells) != len(columns):
+            elif len(cells) != len(columns) and (len(cells) < len(columns) or any(cells[len(columns) :])):
                 problems.append(f"line {reader.line_num}: {len(cells)} cells, the header has {len(columns)}")
             else:
-                rows.append((reader.line_num, dict(zip(columns, cells, strict=True))))
+                rows.append((reader.line_num, dict(zip(columns, cells, strict=False))))  # empty cells may follow
     except csv.Error as error:
         raise DataError(f"{path} is not valid CSV at line {reader.line_num}: {error}.") from error
-    return _checked(path, CellTable(columns, tuple(rows), tuple(problems)))
+    return _checked(path, CellTable(columns, tuple(rows), tuple(problems), notes))
+
+
+def _separator(text: str) -> tuple[str, str]:
+    """Returns a CSV file's text from its header on, and its separator; Excel may name that in a line of its own."""
+    text = text.lstrip("\r\n ")
+    first, _, rest = text.partition("\n")
+    named = re.fullmatch(r"\"?sep=(.)\"?", first.strip(), re.IGNORECASE)
+    if named:
+        return rest, named[1]
+    return text, max(",;\t", key=first.count)
 
 
 def read_header(path: Path) -> tuple[str, ...]:
@@ -82,15 +90,16 @@ def read_header(path: Path) -> tuple[str, ...]:
         if path.suffix.lower() not in CSV_SUFFIXES:
             return read_cells(path).columns
         with path.open("rb") as file:
-            head = _decode(file.read(1 << 16), path, partial=True)
+            head, _ = _decode(file.read(1 << 16), path, partial=True)
+        head, separator = _separator(head)
         line = next((line for line in head.splitlines() if line.strip()), "")
-        separator = max(",;\t", key=line.count)
         return tuple(_column(cell) for cell in next(csv.reader([line], delimiter=separator), []))
     except (DataError, OSError, csv.Error):
         return ()
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Returns a file's text, and notes on how it was read."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -98,7 +107,7 @@ def _read_text(path: Path) -> str:
     return _decode(raw, path)
 
 
-def _decode(raw: bytes, path: Path, *, partial: bool = False) -> str:
+def _decode(raw: bytes, path: Path, *, partial: bool = False) -> tuple[str, tuple[str, ...]]:
     """Decodes a table's bytes: UTF-16 by its mark or its zero bytes, else UTF-8, else Windows-1252.
 
     Raises:
@@ -116,9 +125,7 @@ def _decode(raw: bytes, path: Path, *, partial: bool = False) -> str:
             continue
         if "\0" in text:
             break
-        if encoding == "cp1252" and not partial:
-            say(f"Note: {path} is not UTF-8; read as Windows-1252.")
-        return text
+        return text, (f"{path} is not UTF-8; read as Windows-1252.",) if encoding == "cp1252" else ()
     raise DataError(f"{path} is no text in UTF-8, UTF-16 or Windows-1252. Save it as a UTF-8 CSV file.")
 
 
@@ -129,7 +136,8 @@ def _column(name: str) -> str:
 def _read_json_lines(path: Path) -> CellTable:
     """Reads one JSON object a line, as `metadata.jsonl` of Hugging Face's audiofolder; nested values become JSON."""
     records: list[tuple[int, dict[str, Any]]] = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    text, notes = _read_text(path)
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -141,7 +149,7 @@ def _read_json_lines(path: Path) -> CellTable:
         records.append((number, {_column(str(name)): value for name, value in record.items()}))
     columns = tuple(dict.fromkeys(name for _, record in records for name in record))
     rows = tuple((number, {name: to_text(record.get(name)) for name in columns}) for number, record in records)
-    return _checked(path, CellTable(columns, rows))
+    return _checked(path, CellTable(columns, rows, notes=notes))
 
 
 def _checked(path: Path, table: CellTable) -> CellTable:

@@ -38,6 +38,8 @@ class Walk:
     """Links that lead nowhere, such as git-annex leaves where a file was not fetched."""
     n_hidden: int = 0
     """Files and folders passed over because their name begins with a dot or is __MACOSX."""
+    n_special: int = 0
+    """Pipes, sockets and devices."""
     unreadable: list[Path] = field(default_factory=list)
     """Folders that may not be listed."""
 
@@ -80,6 +82,8 @@ def walk(top: Path, leave_out: Path | None = None) -> Walk:
                 found.files.append(Path(entry.path))
             elif entry.is_symlink():
                 found.dead_links.append(Path(entry.path))
+            else:
+                found.n_special += 1
         links = deque(sorted(links))
     for paths in (found.files, found.dead_links):
         paths.sort(key=lambda path: path.parts)  # quicker than comparing paths themselves
@@ -138,6 +142,8 @@ def describe_passed_over(found: Walk, root: Path) -> str:
         kinds = Counter(path.suffix.lower() or "no ending" for path in other)
         listed = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common(6))
         parts.append(f"{len(other)} {'file' if len(other) == 1 else 'files'} of other kinds ({listed})")
+    if found.n_special:
+        parts.append(f"{found.n_special} that are no files (pipes, sockets)")
     if found.n_hidden:
         parts.append(f"{found.n_hidden} hidden {'one' if found.n_hidden == 1 else 'ones'}")
     if found.unreadable:
