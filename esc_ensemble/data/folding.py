@@ -138,22 +138,25 @@ def crossing_sources(names: Sequence[str], folds: Sequence[object], inferred: Se
     return sorted({name for name, guess in zip(names, inferred, strict=True) if guess and len(folds_of[name]) > 1})
 
 
-def folders_of_recordings(paths: Sequence[PurePosixPath], classes: Sequence[str]) -> list[str]:
+def folders_of_recordings(
+    paths: Sequence[PurePosixPath], classes: Sequence[str], *, skip_classes: bool = True
+) -> list[str]:
     """Returns each clip's path from the folder on that may be its recording, or its name alone.
 
     Levels of folders that all clips share, that are parts of a split or folds, and that stand for the classes (one
     folder a class) are passed over.
 
     Args:
-        paths: of the clips, below the data set's folder.
+        paths: of the clips, below the data set's folder, or below those of their classes.
         classes: the class of each clip.
+        skip_classes: whether folders of classes are among those of the paths.
     """
     folders = [path.parts[:-1] for path in paths]
     level = 0
     while folders and all(len(each) > level for each in folders):
         names = [each[level] for each in folders]
         pairs = set(zip(names, classes, strict=True))
-        of_classes = len(pairs) == len(set(names)) == len(set(classes)) > 1
+        of_classes = skip_classes and len(pairs) == len(set(names)) == len(set(classes)) > 1
         of_parts = all(split_of_name(name) or fold_of_name(name) != NO_FOLD for name in set(names))
         if len(set(names)) > 1 and not of_classes and not of_parts:
             break

@@ -114,7 +114,8 @@ def _with_folds(listing: Listing, options: ReadOptions, *, default: int) -> List
         sources = [row.source for row in rows]
         if len(set(sources)) < made:
             n_sources = plural(len(set(sources)), "source")
-            advice = "give a smaller --n-folds, or --sources files if each file is a recording of its own"
+            fewer = f"give --n-folds {len(set(sources))}, or " if len(set(sources)) > 1 else "give "
+            advice = f"{fewer}--sources files if each file is a recording of its own"
             problems.append(f"{n_sources} cannot make {made} folds: {advice}")
         else:
             folds = assign_folds(sources, [row.class_name for row in rows], made)
@@ -159,8 +160,9 @@ def _with_sources(rows: Sequence[Row], options: ReadOptions, root: Path, made: i
     in_folders = all(below)  # folders of classes: one below them is a recording
     if options.sources == "names":
         below = [PurePosixPath(row.clip_id).name for row in rows]
-    elif not in_folders:
-        below = folders_of_recordings([_path_below(row, root) for row in rows], classes)
+    else:
+        paths = [PurePosixPath(row.below) if in_folders else _path_below(row, root) for row in rows]
+        below = folders_of_recordings(paths, classes, skip_classes=not in_folders)
     n_folds = made or len({row.fold if row.fold != NO_FOLD else row.split for row in rows})
     found = find_sources(below, classes, n_folds)
     given = [row.source if not options.sources else "" for row in rows]
@@ -171,7 +173,7 @@ def _with_sources(rows: Sequence[Row], options: ReadOptions, root: Path, made: i
             for own, known, path in zip(given, found.known, below, strict=True)
         ]
         crossing = crossing_sources(names, [(row.fold, row.split) for row in rows], inferred)
-        notes = [note for note in notes if in_folders and "folder" in note]
+        notes = [note for note in notes if in_folders and not note.startswith("Too few")]
         if crossing:
             notes.append(
                 f"Names of files suggest {plural(len(crossing), 'recording')} with clips in several folds, such as "

@@ -187,6 +187,11 @@ def _find_audio(schema: Any) -> str:
     """Finds the column with the bytes of audio files: by Hugging Face's own note, by its name, or the only one."""
     found = [field.name for field in schema if _has_bytes(field.type)]
     kinds = _feature_kinds(schema)
+    if not found and AUDIO in schema.names and _is_struct(schema.field(AUDIO).type):
+        raise DataError(
+            f'Column "{AUDIO}" holds decoded samples. Save the data set with the bytes of the files in it: '
+            "datasets' Audio(decode=False), or push_to_hub, which does so."
+        )
     by_kind = [name for name in found if kinds.get(name) == "Audio"]
     by_name = [name for name in found if name.strip().lower() in AUDIO_NAMES]
     others = [name for name in found if kinds.get(name) != "Image" and "image" not in name.lower()]

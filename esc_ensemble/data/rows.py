@@ -17,9 +17,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "validate", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
 }
-SPLIT_WORDS = frozenset(
-    ("audio", "set", "split", "data", "clips", "wav", "wavs", "files", "sounds", "samples", "folder")
-)
+SPLIT_WORDS = frozenset(("audio", "split", "data", "clips", "wav", "wavs", "files", "sounds", "samples", "folder", ""))
 """Words next to the name of a part, as in `audio_train`."""
 FOLD_NAME = re.compile(r"fold[-_ ]?(\d+)", re.IGNORECASE)
 

@@ -76,7 +76,9 @@ def _known_tables(root: Path) -> list[Path]:
     if parts:
         return parts
     shards = [file for file in walk(root).files if file.suffix.lower() == ".parquet" and holds_audio(file)]
-    folders = {shard.parent if not split_of_name(shard.parent.name) else shard.parent.parent for shard in shards}
+    folders = {shard.parent.parent if split_of_name(shard.parent.name) else shard.parent for shard in shards}
+    for other in (file for shard in shards for file in shard.parent.glob("*.parquet") if file not in shards):
+        raise DataError(f"{other} holds no audio, and {shards[0]} does. Give a folder of files with the same columns.")
     if len(folders) > 1:
         names = ", ".join(sorted(below(folder, root) for folder in folders))
         raise DataError(f"{root} has several Parquet data sets: {names}. Give the folder of one.")

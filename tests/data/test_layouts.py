@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -508,3 +510,199 @@ def test_repeated_rows_are_left_out_by_the_flag(tmp_path: Path) -> None:
     assert len(catalog.clips) == 11
     assert "rain0x.wav" not in catalog.clip_ids
     assert len(catalog.skipped) == 3
+
+
+# --- what a hostile user tried
+
+
+MARKS = (
+    *("{r}_{n}", "{r}-{n:03d}", "{r}_part{n}", "{r}_chunk{n:03d}", "{r} ({n})", "{r}.{n}", "{r} {n}", "{r}_{n}s"),
+    *("{r}_{n}.0_{n}.5", "{r}_{n}0_{n}9", "{r}-00-1{n}", "{r}_aug{n}", "{n:03d}_{r}"),
+)
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_pieces_are_known_by_the_marks_in_their_names(tmp_path: Path, mark: str) -> None:
+    for label in LABELS:
+        for recording in range(6):
+            for piece in range(3):
+                wav(tmp_path / label / f"{mark.format(r=f'{label}rec{recording}x', n=piece)}.wav")
+    folds: dict[str, set[int]] = {}
+    for clip in load_catalog(tmp_path).clips:
+        folds.setdefault(re.findall(r"[a-z]+rec\dx", clip.clip_id)[-1], set()).add(clip.fold)
+    assert len(folds) == 18
+    assert all(len(found) == 1 for found in folds.values()), mark
+
+
+@pytest.mark.parametrize("how", ["named", "bare", "other folder names", "parquet"])
+def test_recordings_are_folders_for_tables_too(tmp_path: Path, how: str) -> None:
+    rows: list[dict[str, object]] = []
+    for label in LABELS:
+        for recording in range(6):
+            for piece in range(3):
+                folder = f"{'c_' * (how == 'other folder names')}{label}/" * (how != "bare") + f"{label[0]}r{recording}"
+                name = f"{label[0]}r{recording}x{piece}p.wav"
+                path = tmp_path / "clips" / folder / name
+                wav(path)
+                rows.append({"filename": name if how == "bare" else f"clips/{folder}/{name}", "label": label.upper()})
+    if how == "parquet":
+        import pyarrow as pa  # noqa: PLC0415
+        from pyarrow import parquet as pq  # noqa: PLC0415
+
+        paths = [f"/x/{row['filename']}" for row in rows]
+        audio = [{"bytes": layouts.encoded(Path(path)), "path": path} for path in paths]
+        pq.write_table(pa.table({"audio": audio, "label": [row["label"] for row in rows]}), tmp_path / "t.parquet")
+    else:
+        write_table(tmp_path / "t.csv", rows)
+    catalog = load_catalog(tmp_path / ("t.parquet" if how == "parquet" else "t.csv"), ReadOptions(n_folds=5))
+    assert len(set(catalog.sources.tolist())) == 18
+    assert len(set(zip(catalog.sources.tolist(), catalog.folds.tolist(), strict=True))) == 18
+
+
+def test_marks_of_pieces_in_published_folds_are_a_suspicion_or_recordings(tmp_path: Path, capsys: Capture) -> None:
+    for label in LABELS:
+        for recording in range(4):
+            for piece in range(2):
+                wav(tmp_path / "apart" / f"fold{1 + recording % 2}" / label / f"{label}r{recording}_{piece}.wav")
+                wav(tmp_path / "across" / f"fold{1 + piece}" / label / f"{label}r{recording}_{piece}.wav")
+    assert len(set(load_catalog(tmp_path / "apart").sources.tolist())) == 12
+    assert "suggest" not in capsys.readouterr().err
+    across = load_catalog(tmp_path / "across")
+    assert not across.shared_recordings  # a guess takes no clip out of training
+    assert '12 recordings with clips in several folds, such as "barkr0"' in capsys.readouterr().err
+
+
+def test_a_clip_in_another_folder_is_another_clip(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for part in ("train", "test"):
+        for label in LABELS:
+            for number in range(4):
+                wav(tmp_path / part / label / f"{number:03d}.wav")
+                rows += [{"filename": f"{part}/{label}/{number:03d}.wav", "class": label, "split": part}]
+    write_table(tmp_path / "t.csv", rows)
+    (tmp_path / "train" / "rain" / "003.wav").unlink()
+    assert "train/rain/003.wav does not exist" in message(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tops", "inner", "named"),
+    [
+        (("16000", "44100"), LABELS, "copies"),
+        (("wavs", "wavs_16k"), LABELS, "copies"),
+        (("16000", "bark", "rain"), (), "copies"),
+        (("audio", "extra"), LABELS, "copies"),
+        (("1", "2", "3"), LABELS, "--folders folds"),
+        (("fold1", "fold2"), ("train", "test"), "give one of these"),
+    ],
+)
+def test_folders_that_are_no_classes_are_refused(
+    tmp_path: Path, tops: tuple[str, ...], inner: tuple[str, ...], named: str
+) -> None:
+    for top in tops:
+        for folder in inner or ("",):
+            for number in range(6):
+                wav(tmp_path / top / folder / f"{number}{top}x.wav")
+    text = message(tmp_path)
+    assert named in text
+    assert "--folders" in text
+
+
+@pytest.mark.parametrize("names", [("training_set", "test_set"), ("train_audio", "val_audio"), ("Training", "Eval")])
+def test_parts_of_a_split_have_many_names(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        for label in LABELS:
+            for number in range(3):
+                wav(tmp_path / name / label / f"{number}{name}x.wav")
+    catalog = load_catalog(tmp_path)
+    assert catalog.class_names == LABELS
+    assert next(iter(catalog.fold_names.values())) == "train"
+
+
+def test_numbered_folders_can_be_folds(tmp_path: Path) -> None:
+    for fold in "123":
+        for label in LABELS:
+            for number in range(2):
+                wav(tmp_path / fold / label / f"{label}{fold}{number}x.wav")
+    catalog = load_catalog(tmp_path, ReadOptions(folders="folds"))
+    assert (catalog.class_names, catalog.fold_numbers) == (LABELS, (1, 2, 3))
+
+
+def test_tables_of_parts_and_in_folders_of_their_own(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        rows = []
+        for label in LABELS:
+            for number in range(4):
+                wav(tmp_path / "parts" / part / f"{label}{number}{part}x.wav")
+                rows.append({"file": f"{part}/{label}{number}{part}x.wav", "label": label})
+        write_table(tmp_path / "parts" / f"{part}.csv", rows)
+    assert load_catalog(tmp_path / "parts").fold_names == {1: "train", 3: "test"}
+    layouts.class_folders(tmp_path / "apart")
+    named = [{"path": f"../{path.relative_to(tmp_path / 'apart')}", "label": path.parent.name, "fold": n % 3}
+             for n, path in enumerate(sorted((tmp_path / "apart").rglob("*.wav")))]  # fmt: skip
+    write_table(tmp_path / "apart" / "Annotations" / "labels.csv", named)
+    assert load_catalog(tmp_path / "apart").fold_numbers == (0, 1, 2)
+    (tmp_path / "above").mkdir()
+    (tmp_path / "parts").rename(tmp_path / "above" / "parts")
+    assert f"{tmp_path / 'above' / 'parts'} is. Give that folder" in message(tmp_path / "above")
+
+
+def test_dead_folders_empty_ones_and_pipes(tmp_path: Path, capsys: Capture) -> None:
+    data = layouts.class_folders(tmp_path)
+    os.mkfifo(data / "bark" / "pipe.wav")
+    (data / "self").symlink_to(data)
+    (data / "scripts").mkdir()
+    (data / "scripts" / "make.py").write_text("")
+    assert load_catalog(data).class_names == LABELS
+    assert "1 that are no files" in capsys.readouterr().err
+    (data / "sea").symlink_to("/nowhere/sea")
+    (data / "wolf").mkdir()
+    text = message(data)
+    assert "sea is a link to /nowhere/sea" in text
+    assert 'class folder "wolf" holds no audio' in text
+    assert load_catalog(data, ReadOptions(skip_bad=True)).class_names == LABELS
+
+
+def test_names_that_are_no_text_are_named_and_left_out(tmp_path: Path) -> None:
+    data = layouts.class_folders(tmp_path)
+    wav(tmp_path / "x.wav").rename(Path(os.fsdecode(os.fsencode(data / "bark") + b"/\xff\xfe.wav")))
+    assert "cannot be printed" in message(data)
+    assert len(load_catalog(data, ReadOptions(skip_bad=True)).clips) == 36
+
+
+@pytest.mark.parametrize("stored", ["/x/{label}/000.wav", "audio.wav", None])
+def test_audio_in_parquet_gets_names_of_its_own(tmp_path: Path, stored: str | None) -> None:
+    import pyarrow as pa  # noqa: PLC0415
+    from pyarrow import parquet as pq  # noqa: PLC0415
+
+    labels = [label for label in LABELS for _ in range(2)]
+    audio = [
+        {"bytes": layouts.encoded(Path(f"{number}")), "path": stored and stored.format(label=label + str(number))}
+        for number, label in enumerate(labels)
+    ]
+    columns = {"picture": [b"png"] * 6, "audio": audio, "label": labels, "fold": [0, 1] * 3}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    wav(tmp_path / "loose.wav")
+    catalog = load_catalog(tmp_path)
+    assert len(set(catalog.clip_ids.tolist())) == 6
+    np.testing.assert_allclose(decode(catalog.clips[5].path, 8000), layouts.sound("5"), atol=2e-4)
+
+
+def test_a_kernel_finds_parquet_beside_test_clips(tmp_path: Path) -> None:
+    layouts.parquet(tmp_path / "input" / "comp")  # comp/data/*.parquet, comp/test/0.wav
+    assert len(kernel_catalog(tmp_path).clips) == 30
+
+
+def test_unlabelled_test_rows_and_columns_of_splits(tmp_path: Path, capsys: Capture) -> None:
+    rows: list[dict[str, object]] = []
+    for part, n in (("train", 4), ("val", 2), ("test", 2)):
+        for label in LABELS:
+            for number in range(n):
+                wav(tmp_path / f"{label}{number}{part}x.wav")
+                named = "" if part == "test" else label
+                rows.append({"filename": f"{label}{number}{part}x.wav", "label": named, "subset": part})
+    write_table(tmp_path / "t.csv", rows)
+    catalog = load_catalog(tmp_path)
+    assert catalog.fold_names == {1: "train", 2: "validation"}
+    said = capsys.readouterr().err
+    assert "6 clips of the test part without a class: left out" in said
+    assert 'column "subset" is read as a split' in said
