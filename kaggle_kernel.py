@@ -269,6 +269,8 @@ class Inputs:
     parquet: list[Path] = field(default_factory=list)
     dead_links: list[Path] = field(default_factory=list)
     """Links that lead nowhere."""
+    n_hidden: int = 0
+    """Files and folders passed over for their names."""
 
 
 def find_inputs(folders: Iterable[Path], leave_out: Path) -> Inputs:
@@ -285,6 +287,7 @@ def find_inputs(folders: Iterable[Path], leave_out: Path) -> Inputs:
     for top in found.tops:
         below = walk(top, leave_out)
         found.dead_links += below.dead_links
+        found.n_hidden += below.n_hidden
         for path in below.files:
             for endings, into in kinds:
                 if path.name.lower().endswith(endings) and path not in into[-1:]:
@@ -1379,6 +1382,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(
         f"In {settings.input}: {len(inputs.audio)} audio files, {len(inputs.tables)} tables, "
         f"{len(inputs.onnx) + len(inputs.torchscript)} models, {len(inputs.wheels)} wheels"
+        + (f"; passed over: {inputs.n_hidden} hidden ones" if inputs.n_hidden else "")
+        + (f"; {len(inputs.dead_links)} links lead nowhere, as {inputs.dead_links[0]}" if inputs.dead_links else "")
     )
     try:
         submission = open_submission(inputs, settings)

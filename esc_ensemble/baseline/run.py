@@ -12,8 +12,9 @@ import numpy.typing as npt
 from esc_ensemble.baseline.classify import class_log_frequencies, fit_regression, regression_logits
 from esc_ensemble.baseline.mfcc import Statistics, cache_statistics
 from esc_ensemble.config import BaselineConfig
+from esc_ensemble.data.audits import say_shared
 from esc_ensemble.data.cache import WaveformCache, build_cache
-from esc_ensemble.data.catalog import Catalog, say_shared
+from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.splits import FoldSplit, Indices, describe_protocol, folds_to_test, shared_facts, split_fold
 from esc_ensemble.files import folder_lock
 from esc_ensemble.fold_scores import read_finished, remove_half_written, write_metrics

@@ -29,8 +29,9 @@ def info(
         as_json: Print the result as JSON on stdout.
     """
     from esc_ensemble.config import DataConfig  # noqa: PLC0415
+    from esc_ensemble.data.audits import describe_shared  # noqa: PLC0415
     from esc_ensemble.data.cache import build_cache  # noqa: PLC0415
-    from esc_ensemble.data.catalog import describe_shared, load_catalog  # noqa: PLC0415
+    from esc_ensemble.data.catalog import load_catalog  # noqa: PLC0415
     from esc_ensemble.data.duplicates import NEAR_SAMPLE_RATE, alike_across_folds  # noqa: PLC0415
     from esc_ensemble.data.summary import summarise  # noqa: PLC0415
 

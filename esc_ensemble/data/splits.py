@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from esc_ensemble.data.catalog import ALWAYS_TRAINED, Catalog
+from esc_ensemble.data.catalog import Catalog
+from esc_ensemble.data.clips import ALWAYS_TRAINED
 from esc_ensemble.errors import DataError, list_problems
 
 if TYPE_CHECKING:

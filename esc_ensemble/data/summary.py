@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from esc_ensemble.data.catalog import ALWAYS_TRAINED, Catalog
+from esc_ensemble.data.catalog import Catalog
+from esc_ensemble.data.clips import ALWAYS_TRAINED
 
 
 @dataclass(frozen=True)

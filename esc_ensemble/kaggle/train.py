@@ -22,8 +22,9 @@ import torch
 from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.config import BlendConfig, DataConfig, TrainerConfig
 from esc_ensemble.cores import free_cores
+from esc_ensemble.data.audits import describe_shared
 from esc_ensemble.data.cache import build_cache
-from esc_ensemble.data.catalog import Catalog, describe_shared, load_catalog, load_unlabelled
+from esc_ensemble.data.catalog import Catalog, load_catalog, load_unlabelled
 from esc_ensemble.data.discovery import find_datasets
 from esc_ensemble.data.rows import ReadOptions
 from esc_ensemble.data.splits import folds_to_test, split_fold

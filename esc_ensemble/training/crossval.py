@@ -16,7 +16,8 @@ import torch
 
 from esc_ensemble.config import NEEDS_SELECTION, TrainerConfig
 from esc_ensemble.cores import free_cores
-from esc_ensemble.data.catalog import Catalog, say_shared
+from esc_ensemble.data.audits import say_shared
+from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.sources import refuse_shared
 from esc_ensemble.data.splits import FoldSplit, describe_protocol, folds_to_test, shared_facts, split_fold
 from esc_ensemble.errors import ConfigError, ModelFileError, WorkError

@@ -17,7 +17,8 @@ from esc_ensemble.__main__ import main
 from esc_ensemble.baseline.run import fit_run
 from esc_ensemble.config import BaselineConfig, DataConfig
 from esc_ensemble.data.cache import build_cache
-from esc_ensemble.data.catalog import ALWAYS_TRAINED, Catalog, load_catalog
+from esc_ensemble.data.catalog import Catalog, load_catalog
+from esc_ensemble.data.clips import ALWAYS_TRAINED
 from esc_ensemble.data.rows import ReadOptions
 from esc_ensemble.data.splits import describe_protocol, folds_to_test, split_fold
 from esc_ensemble.errors import ConfigError, DataError
