@@ -96,7 +96,7 @@ def load_recordings(path: Path, options: ReadOptions | None = None) -> Catalog:
         )
     for note in listing.notes:
         say(f"Note: {note}")
-    return Catalog(name=listing.name, root=listing.root, clips=clips, class_names=(), whole=True)
+    return Catalog(listing.name, listing.root, clips, class_names=(), skipped=tuple(bad), whole=True)
 
 
 def load_unlabelled(paths: Sequence[Path]) -> Catalog:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from esc_ensemble.data.rows import CellTable, to_text
+from esc_ensemble.data.walk import absence
 from esc_ensemble.errors import DataError
 
 SUFFIX = ".parquet"
@@ -238,9 +239,9 @@ def _open(shard: Path) -> Any:
     except ImportError as error:
         raise DataError(f"{shard}: {INSTALL}") from error
     try:
+        if reason := absence(shard):
+            raise DataError(f"{shard} {reason}.")
         return pyarrow.parquet.ParquetFile(shard)
-    except FileNotFoundError as error:
-        raise DataError(f"{shard} does not exist.") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{shard} is no whole Parquet file: {error}.") from error
 

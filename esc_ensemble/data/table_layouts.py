@@ -35,7 +35,7 @@ def find_tables(root: Path, options: ReadOptions, *, doubts: bool = True) -> tup
     Raises:
         DataError: several tables could be it, or there is one beside folders of audio that cannot be it.
     """
-    known = _chosen_table(root, options.table) if options.table else _known_tables(root)
+    known = _chosen_table(root, options.table) if options.table else _known_tables(root, options)
     if known or options.table:
         return known, ()
     found = [file for place in _table_folders(root) for file in files_in(place) if _is_small_table(file)]
@@ -63,7 +63,7 @@ def _chosen_table(root: Path, name: str) -> list[Path]:
     return found[:1]
 
 
-def _known_tables(root: Path) -> list[Path]:
+def _known_tables(root: Path, options: ReadOptions) -> list[Path]:
     """Finds the tables whose name and place say what they are: official ones, audiofolder's, and Parquet with audio."""
     for official in OFFICIAL:
         if (root / official).is_file():
@@ -75,10 +75,17 @@ def _known_tables(root: Path) -> list[Path]:
     parts = [part for part in parts if part.is_file()]
     if parts:
         return parts
-    shards = [file for file in walk(root).files if file.suffix.lower() == ".parquet" and holds_audio(file)]
+    files = walk(root).files
+    shards = [file for file in files if file.suffix.lower() == ".parquet" and holds_audio(file)]
     folders = {shard.parent.parent if split_of_name(shard.parent.name) else shard.parent for shard in shards}
     for other in (file for shard in shards for file in shard.parent.glob("*.parquet") if file not in shards):
         raise DataError(f"{other} holds no audio, and {shards[0]} does. Give a folder of files with the same columns.")
+    audio = [file for file in files if is_audio(file) and file.parent != root and file not in options.leave_out]
+    if shards and audio:
+        raise DataError(
+            f"{root} has Parquet files with audio, such as {below(shards[0], root)}, and audio in folders, such as "
+            f"{below(audio[0], root)}. Give the folder of one of them, --table NAME for one file, or --table none."
+        )
     if len(folders) > 1:
         names = ", ".join(sorted(below(folder, root) for folder in folders))
         raise DataError(f"{root} has several Parquet data sets: {names}. Give the folder of one.")
