@@ -212,6 +212,7 @@ def test_all_problems_are_named_at_once_by_their_dotted_keys() -> None:
         ({"data": {"window_seconds": 0.01}}, r"data.window_seconds 0.01 .*set it to 0\.032 or more"),
         ({"data": {"clip_seconds": 0.00001}}, "no sample"),
         ({"data": {"selection_fraction": 0.1, "selection_fold": 2}}, "two ways to select"),
+        ({"shift_seconds": [-5.0, 0.0], "shift_mode": "zero"}, "nothing but silence"),
         ({"augment": {"noise_snr_db": [30.0, 10.0]}}, "augment: noise_snr_db"),
         ({"model": {"widths": []}}, "model: widths"),
         ({"model": {"name": "spec_cnn_reference", "widths": [4] * 7}}, r"64 bands to nothing.*n_mels to 128 or more"),

@@ -56,6 +56,12 @@ class TrainerConfig(Settings):
 
     def conflicts(self) -> Iterator[str]:
         yield from shift_conflicts(self.shift_seconds)
+        longest = max(map(abs, self.shift_seconds), default=0.0)
+        if self.shift_mode == "zero" and not self.data.window_seconds and longest >= self.data.clip_seconds:
+            yield (
+                f"shift_seconds {longest:g} with shift_mode zero leaves nothing but silence of a clip of "
+                f"data.clip_seconds {self.data.clip_seconds:g}: use shorter shifts"
+            )
         if self.train.swa and self.train.patience:
             yield "train.swa averages the last epochs, which train.patience may never let come: set one of them to 0"
 
