@@ -11,6 +11,7 @@ import cyclopts
 from cyclopts import Group, Parameter, validators
 
 SETTINGS = Group("Settings (defaults are in configs/)")
+READING = Group("Reading the data, where its layout could mean two things")
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
@@ -40,15 +41,15 @@ Numbers = Annotated[tuple[int, ...], Parameter(converter=_numbers, n_tokens=1, n
 class LayoutFlags:
     """How a data set is read where its layout could mean two things."""
 
-    table: str = ""
+    table: Annotated[str, Parameter(group=READING)] = ""
     """Table that describes the clips (CSV, TSV, JSON Lines, Parquet); "none" reads the folders alone."""
-    audio: str = ""
+    audio: Annotated[str, Parameter(group=READING)] = ""
     """Folder below which the table's audio lies, where copies of the same names are in several."""
-    folders: Literal["classes", "splits", "folds"] | None = None
+    folders: Annotated[Literal["classes", "splits", "folds"] | None, Parameter(group=READING)] = None
     """What the uppermost folders are, where it is not clear: classes, splits (train, test ...) or folds (fold1 ...)."""
-    sources: Literal["names", "files"] | None = None
+    sources: Annotated[Literal["names", "files"] | None, Parameter(group=READING)] = None
     """What shows clips of one recording, where no column does: file names alone, or nothing (each file is one)."""
-    whole_labels: Flag = False
+    whole_labels: Annotated[bool, Parameter(group=READING, negative="")] = False
     """Take a cell of several labels, such as "dog;rain", as the name of one class."""
     skip_bad: Flag = False
     """Leave out clips that cannot be used: missing, empty or undecodable ones; they are listed in manifest.json."""
@@ -63,7 +64,7 @@ class ReadFlags(LayoutFlags):
     """Take only ESC-50's ten classes marked esc10."""
     n_folds: int = 0
     """Make this many folds by source, where the data has none."""
-    rare_classes: Literal["drop", "train"] | None = None
+    rare_classes: Annotated[Literal["drop", "train"] | None, Parameter(group=READING)] = None
     """Classes that one fold holds alone: leave them out (drop), or always train on their clips and never score them."""
 
 
