@@ -117,7 +117,8 @@ def _cut_names(
     cut = levels[max(fits, default=1)]
     if len(set(cut)) == len(cut):  # nothing was cut: the pieces may be numbered in front
         front = [COUNTER.sub("", stem) for stem in stems]
-        if all(n >= n_folds for n in n_sources(front).values()):
+        repeat = 1.5 * len(set(zip(front, classes, strict=True))) <= len(front)  # within their class, as pieces do
+        if repeat and all(n >= n_folds for n in n_sources(front).values()):
             return front, set()
     return [
         stem if label in numbered else name for stem, label, name in zip(stems, classes, cut, strict=True)
