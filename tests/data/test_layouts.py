@@ -82,7 +82,22 @@ def test_command_baseline_and_kernel_read_the_same(name: str, tmp_path: Path, ca
     assert {int(fold): sum(n[fold] for n in info["clips"].values()) for fold in map(str, sizes)} == sizes
 
     told = ["baseline", "--data", str(data), *flags(name), "--runs", str(tmp_path / "runs"), "--run", "m"]
-    assert main([*told, "--data.sample-rate", "8000", "--frontend.n-fft", "512", "--data.clip-seconds", "0.2"]) == 0
+    assert (
+        main(
+            [
+                *told,
+                "--data.sample-rate",
+                "8000",
+                "--frontend.n-fft",
+                "512",
+                "--data.clip-seconds",
+                "0.2",
+                "--shift-seconds",
+                "0",
+            ]
+        )
+        == 0
+    )
     run = read_run(tmp_path / "runs" / "m")
     fold_of = {clip.clip_id: clip.fold for clip in catalog.clips}
     assert set(run.fold_numbers) == set(catalog.test_folds)
