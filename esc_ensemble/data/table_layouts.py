@@ -13,7 +13,7 @@ from esc_ensemble.data.columns import CLASS_COLUMNS, FILE_COLUMNS, find_expected
 from esc_ensemble.data.parquet import holds_audio, read_parquet_cells
 from esc_ensemble.data.rows import NO_FOLD, CellTable, Listing, ReadOptions, Row, below, split_of_name
 from esc_ensemble.data.tables import TABLE_SUFFIXES, find_column, plural, read_cells, read_header
-from esc_ensemble.data.walk import files_in, folders_in, is_audio, walk
+from esc_ensemble.data.walk import files_in, folders_in, has_audio, is_audio, walk
 from esc_ensemble.errors import DataError
 
 ESC50_CSV = Path("meta", "esc50.csv")
@@ -94,14 +94,14 @@ def _known_tables(root: Path, options: ReadOptions) -> list[Path]:
 
 def _table_folders(root: Path) -> list[Path]:
     """Returns the folders in which a table may be that describes the clips: the root, and those without audio in it."""
-    return [root, *(folder for folder in folders_in(root) if not any(map(is_audio, walk(folder).files)))]
+    return [root, *(folder for folder in folders_in(root) if not has_audio(folder))]
 
 
 def _refuse_doubtful(root: Path, found: list[Path], usable: list[Path]) -> None:
     names = ", ".join(below(file, root) for file in usable or found)
     if usable:
         raise DataError(f"{root} has several tables of clips: {names}. Say which one is meant: --table NAME.")
-    if found and any(is_audio(file) for folder in folders_in(root) for file in walk(folder).files):
+    if found and any(map(has_audio, folders_in(root))):
         raise DataError(
             f"{root} has a table beside its folders of audio, {names}, which does not describe the clips: it needs a "
             f"column for the file ({', '.join(FILE_COLUMNS)}) and one for the class ({', '.join(CLASS_COLUMNS)}), and "

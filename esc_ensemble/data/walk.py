@@ -49,6 +49,12 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
+def folder_id(folder: str | Path) -> tuple[int, int]:
+    """Returns what is the same for all paths to one folder: its device and its number there."""
+    status = Path(folder).stat()
+    return status.st_dev, status.st_ino
+
+
 def walk(top: Path, leave_out: Path | None = None) -> Walk:
     """Lists all files below a folder; links to folders are followed, each folder once, real ones first.
 
@@ -57,18 +63,17 @@ def walk(top: Path, leave_out: Path | None = None) -> Walk:
         leave_out: a folder to pass over.
     """
     found = Walk()
-    real_top = os.path.realpath(top)
-    seen = {os.path.realpath(leave_out)} if leave_out is not None else set()
+    seen = {folder_id(leave_out)} if leave_out is not None and leave_out.is_dir() else set()
+    if top.is_dir():  # a link to a folder above the top leads in a circle
+        seen |= {folder_id(above) for above in Path(os.path.realpath(top)).parents}
     folders, links = deque([os.fspath(top)]), deque[str]()
     while folders or links:
-        linked = not folders
         folder = (folders or links).popleft()
-        real = os.path.realpath(folder)
-        # A link to a folder above the top leads in a circle.
-        if real in seen or (linked and real_top.startswith(real.rstrip(os.sep) + os.sep)):
-            continue
-        seen.add(real)
         try:
+            identity = folder_id(folder)
+            if identity in seen:
+                continue
+            seen.add(identity)
             entries = list(os.scandir(folder))
         except OSError:
             found.unreadable.append(Path(folder))
@@ -149,6 +154,15 @@ def describe_passed_over(found: Walk, root: Path) -> str:
     if found.unreadable:
         parts.append(f"{len(found.unreadable)} folders that may not be read, such as {found.unreadable[0]}")
     return f"Passed over below {root}: {' and '.join(parts)}." if parts else ""
+
+
+def has_audio(folder: Path) -> bool:
+    """Whether there is audio below a folder; looks no further than the first file."""
+    for below, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        if any(not is_hidden(name) and is_audio(Path(below, name)) for name in names):
+            return True
+    return False
 
 
 def folders_in(root: Path) -> list[Path]:
