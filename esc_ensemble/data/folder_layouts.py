@@ -42,9 +42,7 @@ def list_folders(root: Path, name: str, options: ReadOptions) -> Listing:
     bad += [f"{path} is a folder that may not be read" for path in found.unreadable]
     notes = [text for text in [describe_passed_over(found, root)] if text]
     parts = _without_containers({path: path.relative_to(root).parts for path in files})
-    base = root.joinpath(
-        *files[0].relative_to(root).parts[: len(files[0].relative_to(root).parts) - len(parts[files[0]])]
-    )
+    base = files[0].parents[len(parts[files[0]]) - 1]
     loose = [path for path in parts if len(parts[path]) == 1]
     if loose:
         notes.append(f"{plural(len(loose), 'audio file')} in no class folder: passed over, such as {loose[0].name}.")
