@@ -13,16 +13,25 @@ import numpy as np
 
 from esc_ensemble.data.rows import NO_FOLD, fold_of_name, split_of_name
 
-# The mark of a piece at a name's end: `-3`, `_0.5`, `_part3`, `_chunk000`, ` (2)`, `.7`, `_10s`.
+# The mark of a piece at a name's end: `-3`, `_0.5`, `_part3`, `_chunk000`, ` (2)`, `.7`, `_10s`, `_1of3`, `_start2`;
+# or of a copy: `_L`, `_left`, `_ch1`, ` - Copy`, `_16k`, `_mono`, `_0.9x`, `_pitch`.
+_WORD = (
+    "part|piece|chunk|seg|segment|clip|slice|cut|win|window|frame|take|start|end|from|to|off|offset|pos|t|p|"
+    "ch|chan|channel|mic|track|aug|copy|dup|rep|v|ver|version"
+)
+_COPY = (
+    "left|right|center|centre|mono|stereo|copy|noise|noisy|pitch|stretch|shift|reverb|aug|augmented|"
+    "one|two|three|four|five|six|seven|eight|nine|ten|[a-z]"
+)
+_NUMBER = r"\d+(?:\.\d+)?(?:s|sec|ms|m\d+s?|x|k|khz|hz|st|db|[-_ ]?of[-_ ]?\d+)?"
 PIECE = re.compile(
-    r"(?<=.)(?:[-_ .]+(?:part|piece|chunk|seg|segment|clip|slice|cut|win|window|frame|take|aug|copy|pos|t|p)?[-_ ]?"
-    r"\d+(?:\.\d+)?(?:s|sec|ms)?|\s*\(\d+\))$",
+    rf"(?<=.)(?:[-_ .,+@#~]+(?:(?:{_WORD})?[-_ ]?{_NUMBER}|(?:part[-_ ]?)?(?:{_COPY}))|\s*[(\[]\d+[)\]])$",
     re.IGNORECASE,
 )
-COUNTER = re.compile(r"^\d+[-_ ]+(?=.*[^\W\d])")
+COUNTER = re.compile(rf"^(?:{_WORD})?\d+[-_ ]+(?=.*[^\W\d])", re.IGNORECASE)
 """A number before the name, `003_rec7`."""
-MOST_MARKS = 2
-"""Marks that are cut off one name, such as start and end of a piece."""
+MOST_MARKS = 3
+"""Marks that are cut off one name, such as number, start and end of a piece."""
 # Names that carry their recording: ESC-50's fold-source-take-class and UrbanSound8K's source-class-occurrence-slice,
 # both with Freesound's numbers, and Speech Commands' speaker.
 FREESOUND_NAMES = (re.compile(r"^\d-(\d+)-[A-Z]-\d+$"), re.compile(r"^(\d+)-\d+-\d+-\d+$"))

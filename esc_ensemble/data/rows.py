@@ -13,9 +13,9 @@ NO_FOLD = -1
 SPLIT_FOLDS = {"train": 1, "validation": 2, "test": 3}
 """The folds that the parts of a named split become."""
 SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
+    **dict.fromkeys(("train", "training", "trn", "tr", "trainval"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "validate", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "holdout"), "test"),
 }
 SPLIT_WORDS = frozenset(("audio", "split", "data", "clips", "wav", "wavs", "files", "sounds", "samples", "folder", ""))
 """Words next to the name of a part, as in `audio_train`."""
@@ -117,6 +117,13 @@ def split_of_name(name: str) -> str:
     parts = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
     others = [word for word in words if word not in SPLIT_NAMES]
     return parts.pop() if len(parts) == 1 and all(word in SPLIT_WORDS for word in others) else ""
+
+
+def split_in_name(name: str) -> str:
+    """Returns the part of a split that a longer name has a word of, as `train-clean`; empty for none, or for two."""
+    words = [word.removesuffix("set") for word in re.split(r"[^a-z]+", name.lower())]
+    parts = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    return parts.pop() if len(parts) == 1 else ""
 
 
 def fold_of_name(name: str) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -532,7 +533,20 @@ def test_repeated_rows_are_left_out_by_the_flag(tmp_path: Path) -> None:
 
 MARKS = (
     *("{r}_{n}", "{r}-{n:03d}", "{r}_part{n}", "{r}_chunk{n:03d}", "{r} ({n})", "{r}.{n}", "{r} {n}", "{r}_{n}s"),
-    *("{r}_{n}.0_{n}.5", "{r}_{n}0_{n}9", "{r}-00-1{n}", "{r}_aug{n}", "{n:03d}_{r}"),
+    *("{r}_{n}.0_{n}.5", "{r}_{n}0_{n}9", "{r}-00-1{n}", "{r}_aug{n}", "{n:03d}_{r}", "{r}_seg{n}_{n}0_{n}5"),
+    *("{r}_start{n}_end{n}5", "{r}_{n}_3_5", "{r}_{n}of3", "{r}_{l}", "{r}_ch{n}", "{r}_mic{n}", "{r} copy {n}"),
+    *(
+        "{r}[{n}]",
+        "{r}#{n}",
+        "{r}~{n}",
+        "{r}@{n}-9",
+        "{r},{n}",
+        "{r}+{n}s",
+        "{r}-00m{n}0s",
+        "{r}_2_{n}6k",
+        "aug{n}_{r}",
+    ),
+    *("{r}_{n}.9x", "{r}_{w}", "{r}_part_{w}", "{r} - {w}"),
 )
 
 
@@ -540,8 +554,9 @@ MARKS = (
 def test_pieces_are_known_by_the_marks_in_their_names(tmp_path: Path, mark: str) -> None:
     for label in LABELS:
         for recording in range(6):
-            for piece in range(3):
-                wav(tmp_path / label / f"{mark.format(r=f'{label}rec{recording}x', n=piece)}.wav")
+            for piece, (letter, word) in enumerate(zip("LRC", ("One", "Two", "Copy"), strict=True)):
+                cut = {"n": piece, "l": letter, "w": word}
+                wav(tmp_path / label / f"{mark.format(r=f'{label}rec{recording}x', **cut)}.wav")
     folds: dict[str, set[int]] = {}
     for clip in load_catalog(tmp_path).clips:
         folds.setdefault(re.findall(r"[a-z]+rec\dx", clip.clip_id)[-1], set()).add(clip.fold)
@@ -606,7 +621,12 @@ def test_a_clip_in_another_folder_is_another_clip(tmp_path: Path) -> None:
         (("wavs", "wavs_16k"), LABELS, "copies"),
         (("16000", "bark", "rain"), (), "copies"),
         (("audio", "extra"), LABELS, "copies"),
-        (("1", "2", "3"), LABELS, "--folders folds"),
+        *(((f"{name}1", f"{name}2", f"{name}3"), LABELS, "--folders folds") for name in ("", "cv", "part_", "Session")),
+        (("fold_a", "fold_b"), LABELS, "--folders folds"),
+        (("indoor", "outdoor"), LABELS, "one of them alone"),
+        (("train-clean", "dev-clean", "test-other"), LABELS, "--folders splits"),
+        (("train_16k", "test_16k"), LABELS, "--folders splits"),
+        (("train", "test_private", "test_public"), LABELS, "--folders splits"),
         (("fold1", "fold2"), ("train", "test"), "give one of these"),
     ],
 )
@@ -640,6 +660,60 @@ def test_numbered_folders_can_be_folds(tmp_path: Path) -> None:
                 wav(tmp_path / fold / label / f"{label}{fold}{number}x.wav")
     catalog = load_catalog(tmp_path, ReadOptions(folders="folds"))
     assert (catalog.class_names, catalog.fold_numbers) == (LABELS, (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("told", "tops", "folds"),
+    [
+        ("folds", ("cv3", "cv5", "cv10"), (3, 5, 10)),
+        ("folds", ("fold_a", "fold_b"), (1, 2)),
+        ("splits", ("train-clean", "train-other", "test-clean"), (1, 3)),
+        ("splits", ("train_16k", "holdout_16k"), (1, 3)),
+    ],
+)
+def test_folders_of_any_name_are_what_the_flag_says(
+    tmp_path: Path, told: Any, tops: tuple[str, ...], folds: tuple[int, ...], capsys: Capture
+) -> None:
+    for top in tops:
+        for label in LABELS:
+            for number in range(3):
+                wav(tmp_path / top / label / f"{label}{top}{number}x.wav")
+    catalog = load_catalog(tmp_path, ReadOptions(folders=told))
+    assert (catalog.class_names, catalog.fold_numbers) == (LABELS, folds)
+    if told == "folds":
+        assert all(f"{fold} is {top}" in capsys.readouterr().err for fold, top in [(folds[0], tops[0])])
+    else:
+        assert "cv1 in" in message_of_odd_part(tmp_path)
+
+
+def message_of_odd_part(folder: Path) -> str:
+    wav(folder / "cv1" / LABELS[0] / "0x.wav")
+    return message(folder, folders="splits")
+
+
+@pytest.mark.parametrize("around", ["genres", "archive/Data", "audio/genres"])
+def test_a_folder_around_the_classes_is_named(tmp_path: Path, around: str) -> None:
+    layouts.class_folders(tmp_path / around)
+    assert f"{tmp_path / around} are the classes" in message(tmp_path)
+    official_root = layouts.official_esc50(tmp_path / "x" / "archive" / "ESC-50-master")
+    assert f"is not a dataset, but {official_root} is" in message(tmp_path / "x")
+
+
+def test_a_copy_of_the_data_set_inside_it_is_no_class(tmp_path: Path) -> None:
+    layouts.class_folders(tmp_path)
+    layouts.class_folders(tmp_path / "all of it")
+    assert f"{tmp_path / 'all of it'} holds folders called like the classes beside it" in message(tmp_path)
+
+
+@pytest.mark.parametrize(("names", "noted"), [(("Actor_01", "Actor_02"), True), (("01", "02"), True), ("01", False)])
+def test_folders_that_differ_in_a_number_are_noted(
+    tmp_path: Path, names: Sequence[str], noted: bool, capsys: Capture
+) -> None:
+    for name in names:
+        for number in range(6):
+            wav(tmp_path / name / f"{number}{name}x.wav")
+    load_catalog(tmp_path)
+    assert ("if these are speakers or recordings" in capsys.readouterr().err) == noted
 
 
 def test_tables_of_parts_and_in_folders_of_their_own(tmp_path: Path) -> None:
