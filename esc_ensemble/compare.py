@@ -166,7 +166,7 @@ def compare(
         ConfigError: the folder holds runs of these names with other settings, or some cannot be trained.
         EscError: the base's training failed, the disk is full, or another process writes to the folder.
     """
-    _refuse_beforehand(folder, variants, catalog)
+    _refuse_beforehand(folder, variants, catalog, options.folds)
     folds = folds_to_test(catalog, next(iter(variants.values()))[0].data, options.folds)
     rows: list[Variant] = []
     failures: list[str] = []
@@ -201,13 +201,15 @@ def _write(folder: Path, rows: Sequence[Variant]) -> None:
         plot(folder / "compare.png", rows)
 
 
-def _refuse_beforehand(folder: Path, variants: Mapping[str, Sequence[TrainerConfig]], catalog: Catalog) -> None:
+def _refuse_beforehand(
+    folder: Path, variants: Mapping[str, Sequence[TrainerConfig]], catalog: Catalog, folds: tuple[int, ...]
+) -> None:
     problems = []
     for name, configs in variants.items():
         for config in configs:
             try:
                 check_same_settings(_run_dir(folder, name, config), config)
-                check_run(_run_dir(folder, name, config), config, catalog)
+                check_run(_run_dir(folder, name, config), config, catalog, folds)
             except EscError as error:
                 problems.append(f"{name}: {error}")
     if problems:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from esc_ensemble.__main__ import main
+from esc_ensemble.config import DataConfig
 from esc_ensemble.data.catalog import load_catalog
+from esc_ensemble.data.splits import folds_to_test, split_fold
 from esc_ensemble.data.synthetic import make_synthetic
-from esc_ensemble.errors import ConfigError
+from esc_ensemble.errors import ConfigError, DataError
 from esc_ensemble.logits import read_run, write_logits
 from esc_ensemble.training.crossval import RunOptions, check_run, train_run
 from tests.data import layouts
@@ -101,3 +103,41 @@ def test_a_named_split_brings_its_selection_along(tmp_path: Path, shared_cache_d
     (fold,) = read_run(tmp_path / "run").folds
     assert {clip.split("/")[0] for clip in fold.test.clip_ids} == {"test"}
     assert {clip.split("/")[0] for clip in fold.selection.clip_ids} == {"val"}
+
+
+@pytest.mark.parametrize("command", ["baseline", "train-a", "train-a-pro", "compare"])
+@pytest.mark.parametrize(
+    ("fold", "said"), [(2, "validation selects, and so cannot"), (1, "train is there to train on")]
+)
+def test_parts_of_a_named_split_that_are_no_test_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, fold: int, said: str
+) -> None:
+    places = ["--data", str(layouts.split_folders(tmp_path / "set")), "--runs", str(tmp_path / "runs")]
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("patient: {train: {patience: 1}}\n")
+    what = [str(changes)] if command == "compare" else ["--run", "x"]
+    assert main([command, *what, *places, "--fold", f"3,{fold}"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Without --fold fold 3 (test) is tested, with selection on fold 2 (validation)" in error
+    assert ("--data.selection-fraction 0.15 --fold 2" in error) == (fold == 2)
+    assert not list((tmp_path / "runs").glob("*/*"))
+
+
+def test_the_validation_part_is_tested_where_others_select(tmp_path: Path) -> None:
+    catalog = load_catalog(layouts.split_folders(tmp_path / "set"))
+    split = split_fold(catalog, 2, DataConfig(selection_fraction=0.4), 0)
+    assert set(catalog.folds[split.test].tolist()) == {2}
+    assert split.selection.size
+    assert set(catalog.folds[split.selection].tolist()) <= {1, 3}
+    data = DataConfig(selection_fold=3)
+    assert set(catalog.folds[split_fold(catalog, 2, data, 0).train].tolist()) == {1}
+    with pytest.raises(DataError, match=r"Without it fold 3 \(test\) is tested, with selection on fold 2"):
+        folds_to_test(catalog, data)
+
+
+def test_two_named_parts_are_trained_on_and_tested_one_way(tmp_path: Path) -> None:
+    catalog = load_catalog(layouts.audiofolder(tmp_path / "two"))
+    assert set(catalog.folds[split_fold(catalog, 3, DataConfig(), 0).train].tolist()) == {1}
+    with pytest.raises(DataError, match=r"Without --fold fold 3 \(test\) is tested\."):
+        split_fold(catalog, 1, DataConfig(), 0)

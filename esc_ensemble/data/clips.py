@@ -136,3 +136,7 @@ class Catalog:
     def fold_title(self, fold: int) -> str:
         """Returns `fold 3`, or the name of a part of a named split."""
         return self.fold_names.get(fold, f"fold {fold}")
+
+    def fold_label(self, fold: int) -> str:
+        """Returns `fold 3`, of a named split with the name of the part: `fold 3 (test)`."""
+        return f"fold {fold} ({self.fold_names[fold]})" if fold in self.fold_names else f"fold {fold}"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from esc_ensemble.config import DataConfig
 
 NOTHING_HELD_OUT = -1
+TRAIN = "train"
+"""Name of the part of a named split that is trained on."""
 Indices = npt.NDArray[np.int64]
 
 
@@ -60,7 +62,7 @@ def split_fold(catalog: Catalog, fold: int, data: DataConfig, seed: int) -> Fold
     selection_fold = find_selection_fold(catalog, data, fold)
     for wanted in (fold, selection_fold):
         if wanted is not None and wanted not in catalog.fold_numbers:
-            known = ", ".join(map(str, catalog.fold_numbers))
+            known = ", ".join(catalog.fold_label(number).removeprefix("fold ") for number in catalog.fold_numbers)
             raise DataError(f'"{catalog.name}" has no fold {wanted}. Its folds: {known}.')
     test = np.flatnonzero(folds == fold)
     rest = np.flatnonzero((folds != fold) & (labels >= 0))  # a clip without a label can be predicted, not trained on
@@ -78,7 +80,7 @@ def split_fold(catalog: Catalog, fold: int, data: DataConfig, seed: int) -> Fold
         shared = aside
     left_out = (shared | aside) & ~selected
     train = rest[~selected & ~left_out]
-    _require_every_class(catalog, labels[train], fold, data)
+    _require_every_class(catalog, labels[train], fold)
     if (selection_fold is not None or data.selection_fraction > 0.0) and not selected.any():
         raise DataError(
             f'A selection part of {data.selection_fraction:g} of "{catalog.name}" without fold {fold} would be '
@@ -92,18 +94,39 @@ def find_selection_fold(catalog: Catalog, data: DataConfig, fold: int) -> int | 
     """Returns the fold that is the selection part while `fold` is held out: the one that is set, or a named split's.
 
     Raises:
-        DataError: it is the fold that is held out.
+        DataError: it is the fold that is held out, or that is a part of a named split which cannot be the test.
     """
+    if data.selection_fold >= 0 and data.selection_fold == fold:
+        problem = f"data.selection_fold is {fold}, which is held out as test."
+        if catalog.fold_names:
+            raise DataError(f"{problem} Without it {_describe_split(catalog)}.")
+        raise DataError(
+            f"{problem} Name the folds to test with --fold, as in "
+            f"--data.selection-fold {fold} --fold {next((n for n in catalog.fold_numbers if n != fold), fold)}."
+        )
+    if catalog.fold_names.get(fold) == TRAIN:
+        raise DataError(
+            f'"{catalog.name}" is a named split, whose part {TRAIN} is there to train on, not to test. '
+            f"Without --fold {_describe_split(catalog)}."
+        )
     if data.selection_fold >= 0:
-        if data.selection_fold == fold:
-            raise DataError(
-                f"data.selection_fold is {fold}, which is held out as test. Name the folds to test with --fold, as in "
-                f"--data.selection-fold {fold} --fold {next((n for n in catalog.fold_numbers if n != fold), fold)}."
-            )
         return data.selection_fold
-    if data.selection_fraction or catalog.selection_fold == fold:
+    if data.selection_fraction:
         return None
+    if catalog.selection_fold == fold:
+        raise DataError(
+            f'"{catalog.name}" is a named split, whose part {catalog.fold_title(fold)} selects, and so cannot be the '
+            f"test. Without --fold {_describe_split(catalog)}. To test on {catalog.fold_title(fold)} nevertheless, "
+            f"select on a part of the others, as in --data.selection-fraction 0.15 --fold {fold}."
+        )
     return catalog.selection_fold
+
+
+def _describe_split(catalog: Catalog) -> str:
+    """Says in the rest of a sentence what a named split tests, and selects on, by itself."""
+    tested = " and ".join(map(catalog.fold_label, catalog.test_folds))
+    selects = catalog.selection_fold
+    return f"{tested} is tested" + ("" if selects is None else f", with selection on {catalog.fold_label(selects)}")
 
 
 def folds_to_test(catalog: Catalog, data: DataConfig, chosen: Sequence[int] = ()) -> tuple[int, ...]:
@@ -164,16 +187,17 @@ def split_all(catalog: Catalog, selection_fraction: float, seed: int) -> FoldSpl
     return FoldSplit(NOTHING_HELD_OUT, rest[~selected], rest[selected], rest[:0], rest[:0])
 
 
-def _require_every_class(catalog: Catalog, labels: Indices, fold: int, data: DataConfig) -> None:
+def _require_every_class(catalog: Catalog, labels: Indices, fold: int) -> None:
     absent = sorted(set(range(len(catalog.class_names))) - set(labels.tolist()))
     if absent:
-        of_shared = catalog.shared_recordings and data.shared_recordings == "leave-out"
+        of_shared = bool(np.isin(absent, catalog.labels[catalog.folds != fold]).any())
         advice = (
-            "Leave such classes out (--rare-classes drop) or always train on their clips and never score them "
+            "Train on recordings that folds share, too (--data.shared-recordings keep), or, if each file is a "
+            "recording of its own, give --sources files."
+            if of_shared
+            else "Leave such classes out (--rare-classes drop) or always train on their clips and never score them "
             "(--rare-classes train)."
         )
-        if of_shared:
-            advice = "Train on recordings that folds share, too (--data.shared-recordings keep). " + advice
         problems = [
             f'class "{catalog.class_names[label]}" has no clip outside {catalog.fold_title(fold)}'
             f"{' whose recording is not in it' if of_shared else ''}"
