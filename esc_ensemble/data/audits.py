@@ -42,6 +42,18 @@ def describe_shared(catalog: Catalog, rule: str) -> list[str]:
         held = [(fold, int((catalog.folds[indices] == fold).sum())) for fold in folds]
         counts = ", ".join(f"{catalog.fold_title(fold)} ({n})" for fold, n in held)
         lines.append(f"{names}: {counts}")
+    untrained: defaultdict[str, list[str]] = defaultdict(list)
+    for fold in catalog.test_folds if rule == "leave-out" else ():
+        rest = (catalog.folds != fold) & ~np.isin(catalog.recordings, catalog.recordings[catalog.folds == fold])
+        for label in np.setdiff1d(catalog.labels[catalog.folds != fold], [*catalog.labels[rest], -1]):
+            untrained[catalog.class_names[label]].append(catalog.fold_title(fold))
+    if untrained:
+        name, titles = next(iter(untrained.items()))
+        others = f" (the same of {plural(len(untrained) - 1, 'other class')})" if len(untrained) > 1 else ""
+        lines.append(
+            f'class "{name}" then has no clip to train on while {", ".join(titles[:3])} is held out{others}: give '
+            "--data.shared-recordings keep, or --sources files if each file is a recording of its own"
+        )
     return lines
 
 

@@ -134,6 +134,23 @@ class _Columns:
                 return replace(self, split=name, fold=""), [f'{path}: column "{name}" is read as a split.']
         return self, []
 
+    def unused(self, table: CellTable, path: Path) -> list[str]:
+        """Notes further columns of classes or recordings that group the clips otherwise than those that are used."""
+        notes = []
+        for what, used, names in (
+            ("classes", self.class_name, [name for name in CLASS_COLUMNS if name not in NUMBER_COLUMNS]),
+            ("recordings", self.source, SOURCE_COLUMNS),
+        ):
+            others = [name for name in names if name in table.columns and name not in (used, self.file)]
+            pairs = {name: {(cells.get(used, ""), cells.get(name, "")) for _, cells in table.rows} for name in others}
+            n_used = len({cells.get(used, "") for _, cells in table.rows})
+            others = [
+                name for name in others if not n_used == len(pairs[name]) == len({other for _, other in pairs[name]})
+            ]
+            if used and others:
+                notes.append(f'{path}: column "{used}" says the {what}; not used: {", ".join(others)}.')
+        return notes
+
     def missing(self, table: CellTable, options: ReadOptions) -> list[str]:
         found = f"Found: {', '.join(table.columns)}"
         problems = []
@@ -170,6 +187,7 @@ def rows_of_cells(
     columns, notes = _Columns.find(table), list(table.notes)
     columns, split_notes = columns.with_split(table, path)
     notes += split_notes
+    notes += columns.unused(table, path)
     missing = columns.missing(table, options)
     if missing:
         raise DataError("\n".join(f"{path} {problem}." for problem in missing))

@@ -68,7 +68,8 @@ def list_clips(path: Path, options: ReadOptions) -> Listing:
         return _with_folds(replace(listing, notes=(*notes, *listing.notes)), options, default=0)
     if options.esc10:
         raise DataError(f"--esc10 chooses a part of ESC-50, but {path / ESC50_CSV} does not exist.")
-    return _with_folds(list_folders(path, name, options), options, default=DEFAULT_N_FOLDS)
+    listing = list_folders(path, name, options)
+    return _with_folds(replace(listing, notes=(*notes, *listing.notes)), options, default=DEFAULT_N_FOLDS)
 
 
 def is_dataset(path: Path) -> bool:

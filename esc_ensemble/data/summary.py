@@ -9,6 +9,7 @@ import numpy as np
 
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.clips import ALWAYS_TRAINED
+from esc_ensemble.data.tables import plural
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Summary:
         catalog = self.catalog
         n_sources = len(np.unique(catalog.sources))
         title = (
-            f"{catalog.name}: {len(catalog.clips)} clips of {n_sources} sources, {len(catalog.class_names)} classes, "
-            f"fingerprint {catalog.fingerprint}"
+            f"{catalog.name}: {len(catalog.clips)} clips of {plural(n_sources, 'source')}, "
+            f"{len(catalog.class_names)} classes, fingerprint {catalog.fingerprint}"
         )
         header = ["class", *map(self.title, self.folds), "all"]
         rows = [

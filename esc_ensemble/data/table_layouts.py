@@ -39,19 +39,22 @@ def find_tables(root: Path, options: ReadOptions, *, doubts: bool = True) -> tup
     if known or options.table:
         return known, ()
     found = [file for place in _table_folders(root) for file in files_in(place) if _is_small_table(file)]
+    about_classes = _no_tables_of_clips(found, root)
+    notes = tuple(about_classes.values())
+    found = [file for file in found if file not in about_classes]
     usable = [file for file in found if _describes(file, root, options)]
     parts = {split_of_name(file.stem) for file in usable}
     if len(usable) > 1 and len(parts) == len(usable) and "train" in parts and "" not in parts:
-        return usable, ()  # train.csv, test.csv: the parts of a split
+        return usable, notes  # train.csv, test.csv: the parts of a split
     if len(usable) == 1:
         others = [below(file, root) for file in found if file not in usable]
         note = f"{usable[0]} describes the clips; not used: {', '.join(others)} (--table NAME takes another)."
-        return usable, (note,) if others else ()
+        return usable, (*notes, note) if others else notes
     if not doubts:
-        return usable[:1], ()
+        return usable[:1], notes
     _refuse_doubtful(root, found, usable)
     # Nothing but a table and, perhaps, clips beside it: reading it says what it lacks.
-    return ([] if folders_in(root) else found[:1]), ()
+    return ([] if folders_in(root) else found[:1]), notes
 
 
 def _chosen_table(root: Path, name: str) -> list[Path]:
@@ -97,11 +100,53 @@ def _table_folders(root: Path) -> list[Path]:
     return [root, *(folder for folder in folders_in(root) if not has_audio(folder))]
 
 
+def _no_tables_of_clips(found: list[Path], root: Path) -> dict[Path, str]:
+    """Finds tables beside folders of audio that are about the classes or about something else: table -> note on it.
+
+    A table about the classes has one row for each folder of audio, in a column of classes. One about something else has
+    no cell that is the name of a file of audio or of a folder of such.
+    """
+    audio = [file for file in walk(root).files if is_audio(file)] if found else []
+    folders = {same_text(file.parent.name) for file in audio if file.parent != root}
+    if len(folders) < 2:
+        return {}
+    inside = {same_text(part) for file in audio for part in (*file.relative_to(root).parts, file.stem)}
+    notes = {}
+    for file in found:
+        try:
+            rows = [cells for _, cells in read_cells(file).rows]
+        except DataError:
+            continue  # reading it says what is wrong
+        columns = {name: [same_text(cells[name]) for cells in rows if name in cells] for name in read_header(file)}
+        classes = [set(columns[name]) for name in CLASS_COLUMNS if len(set(columns.get(name, ()))) == len(rows)]
+        if any(folders <= names for names in classes):
+            notes[file] = f"{file} is about the classes, not the clips: not used (--table NAME takes it)."
+        elif not any(inside.intersection(map(_last_part, cells)) for cells in columns.values()) and not any(
+            is_audio(Path(cell)) for cells in columns.values() for cell in cells
+        ):
+            notes[file] = f"{file} names no clip of {root}: not used."
+    return notes
+
+
+def _last_part(cell: str) -> str:
+    return cell.replace("\\", "/").rsplit("/", 1)[-1]
+
+
 def _refuse_doubtful(root: Path, found: list[Path], usable: list[Path]) -> None:
     names = ", ".join(below(file, root) for file in usable or found)
     if usable:
         raise DataError(f"{root} has several tables of clips: {names}. Say which one is meant: --table NAME.")
     if found and any(map(has_audio, folders_in(root))):
+        for file in found:
+            column = find_column(read_header(file), tuple(FILE_COLUMNS))
+            if column and find_column(read_header(file), CLASS_COLUMNS):
+                cell = next((cells[column] for _, cells in read_cells(file).rows), "")
+                name = next(each.name for each in walk(root).files if is_audio(each))
+                raise DataError(
+                    f'{file} has "{cell}" in its column "{column}", and no audio file below {root} is called so (they '
+                    f"are called as {name} is). Write the files' names into it, bring the files, or read the folders "
+                    "alone with --table none."
+                )
         raise DataError(
             f"{root} has a table beside its folders of audio, {names}, which does not describe the clips: it needs a "
             f"column for the file ({', '.join(FILE_COLUMNS)}) and one for the class ({', '.join(CLASS_COLUMNS)}), and "

@@ -187,6 +187,52 @@ def test_a_table_that_describes_nothing_here_is_not_passed_over(tmp_path: Path) 
     assert load_catalog(tmp_path, ReadOptions(table="none")).class_names == LABELS
 
 
+@pytest.mark.parametrize("place", ["", "docs"])
+@pytest.mark.parametrize(
+    "table", ["id,class\n{classes}", "label,Danish\n{classes}", "a,b\n71,82\n73,84\n", "speaker,age\ns1,30\ns2,40\n"]
+)
+def test_tables_about_classes_or_something_else_are_passed_over(
+    tmp_path: Path, place: str, table: str, capsys: Capture
+) -> None:
+    for label in LABELS:
+        for number in range(6):
+            wav(tmp_path / label / f"{number}.wav", label, number)
+    named = table.startswith("id")
+    lines = "".join(f"{number},{label}\n" if named else f"{label},{number}\n" for number, label in enumerate(LABELS))
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / "classes.csv").write_text(table.format(classes=lines))
+    catalog = load_catalog(tmp_path)
+    assert (catalog.class_names, len(catalog.clips)) == (LABELS, 18)
+    assert "classes.csv" in capsys.readouterr().err
+
+
+def test_a_table_of_recordings_is_not_passed_over(tmp_path: Path) -> None:
+    for recording in ("rec1", "rec2", "rec3"):
+        for number in range(6):
+            wav(tmp_path / recording / f"{number}.wav", recording, number)
+    (tmp_path / "labels.csv").write_text("recording,species\nrec1,owl\nrec2,frog\nrec3,owl\n")
+    assert "does not describe the clips" in message(tmp_path)
+
+
+def test_a_table_whose_names_are_written_otherwise_is_told_so(tmp_path: Path) -> None:
+    for number in range(4):
+        wav(tmp_path / "audio" / f"0000{number}.wav")
+    (tmp_path / "train.csv").write_text("id,label\n0,owl\n1,frog\n2,owl\n3,frog\n")
+    assert 'has "0" in its column "id"' in message(tmp_path, n_folds=2)
+    assert "called as 0000" in message(tmp_path, n_folds=2)
+
+
+@pytest.mark.parametrize("other", [{"bird": "a"}, {"bird": "b"}, {}])
+def test_columns_that_say_classes_otherwise_are_noted(tmp_path: Path, other: dict[str, str], capsys: Capture) -> None:
+    rows = []
+    for number, label in enumerate(LABELS * 4):
+        wav(tmp_path / f"{number}.wav")
+        rows.append({"file": f"{number}.wav", "category": label, "label": other.get("bird", label), "fold": number % 2})
+    write_table(tmp_path / "t.csv", rows)
+    load_catalog(tmp_path)
+    assert ('column "category" says the classes; not used: label' in capsys.readouterr().err) == bool(other)
+
+
 def test_of_several_tables_one_has_to_be_named(tmp_path: Path) -> None:
     layouts.competition_table(tmp_path)
     (tmp_path / "noisy.csv").write_text((tmp_path / "train.csv").read_text())

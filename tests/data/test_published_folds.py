@@ -16,6 +16,7 @@ import pytest
 from esc_ensemble.__main__ import main
 from esc_ensemble.baseline.run import fit_run
 from esc_ensemble.config import BaselineConfig, DataConfig
+from esc_ensemble.data.audits import describe_shared
 from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import Catalog, load_catalog
 from esc_ensemble.data.clips import ALWAYS_TRAINED
@@ -208,6 +209,10 @@ def test_classes_that_only_shared_recordings_teach_name_the_way_on(tmp_path: Pat
     catalog = load_catalog(tmp_path)
     with pytest.raises(DataError, match=r'(?s)class "owl" has no clip outside fold 1.*--data\.shared-recordings keep'):
         split_fold(catalog, 1, DataConfig(), 0)
+    told = describe_shared(catalog, "leave-out")[-1]
+    assert 'class "owl" then has no clip to train on while fold 1, fold 2 is held out' in told
+    assert "--rare-classes" not in told  # it has clips in two folds, and would stay
+    assert not any("no clip to train on" in line for line in describe_shared(catalog, "keep"))
     assert split_fold(catalog, 1, DataConfig(shared_recordings="keep"), 0).train.tolist() == [1, 3]
 
 
