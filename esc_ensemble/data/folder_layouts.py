@@ -250,12 +250,6 @@ def _refuse_no_kind(base: Path, tops: set[str], seconds: Mapping[str, set[str]])
         DataError: they are.
     """
     first = min(tops)
-    for top in sorted(tops):
-        if len(tops) > 2 and len(seconds[top] & tops) > 1:
-            raise DataError(
-                f"{base / top} holds folders called like the classes beside it, {', '.join(sorted(seconds[top])[:3])}: "
-                "a copy of the data set? Take it out, or give --folders classes if it is a class."
-            )
     names = set().union(*(seconds[top] for top in tops))
     n_pairs = sum(len(seconds[top]) for top in tops)
     alike = len(tops) > 1 and len(names) > 1 and n_pairs >= ALIKE * len(tops) * len(names)
@@ -265,6 +259,12 @@ def _refuse_no_kind(base: Path, tops: set[str], seconds: Mapping[str, set[str]])
             f"{min(names)}: give --folders folds if they are folds, --folders classes if they are the classes, or one "
             f"of them alone, such as {base / first}."
         )
+    for top in sorted(tops):
+        if len(tops) > 2 and len(seconds[top] & tops) >= ALIKE * (len(tops) - 1):
+            raise DataError(
+                f"{base / top} holds folders called like the classes beside it, {', '.join(sorted(seconds[top])[:3])}: "
+                "a copy of the data set? Take it out, or give --folders classes if it is a class."
+            )
 
 
 def _numbered(tops: Iterable[str]) -> list[int]:
