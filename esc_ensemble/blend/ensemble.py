@@ -145,7 +145,7 @@ def fit_runs(
         from_selection=tuple(bool(known) for known in ~np.isnan(oof.selection_temperatures).any(axis=1)),
         mixture=fit.mixture,
         tuned=tuned_fit.mixture,
-        fold_weights=tuned_on_seen.weights,
+        fold_weights=tuned_on_seen.weights if members.can_tune else np.empty((0, len(members.names))),
         fallback=not keep_tuned,
         reason=reason,
         warnings=(
@@ -233,10 +233,11 @@ def _score_table(
 ) -> tuple[ScoreRow, ...]:
     chosen = tuned if keep_tuned else uniform
     tunes = config.method != "uniform"
-    how = HOW_SCORED[members.fitted_on]
-    rows = [("chosen", f"{'Chosen' if tunes else 'Equal'} weights, {how}", chosen)]
-    if tunes:
-        rows.insert(0, ("tuned_cross_fitted", f"Tuned weights, {how}", tuned))
+    how = f", {HOW_SCORED[members.fitted_on]}" if members.can_tune else ""
+    compares = tunes and members.can_tune  # else the weights are equal, and nothing shows how good tuned ones are
+    rows = [("chosen", f"{'Chosen' if compares else 'Equal'} weights{how}", chosen)]
+    if compares:
+        rows.insert(0, ("tuned_cross_fitted", f"Tuned weights{how}", tuned))
         rows.append(("uniform", "Equal weights", uniform))
     if config.tta:
         off = {"method": "uniform", "storage": "", "tta": False, "shifts": (), "member_shifts": {}}

@@ -62,6 +62,11 @@ class MemberLogits:
         return "other folds" if self.selection is None else "selection"
 
     @property
+    def can_tune(self) -> bool:
+        """Whether there are clips to fit on beside those that are scored: other folds', or the selection split's."""
+        return self.selection is not None or len(np.unique(self.fold_of_clip[self.labels >= 0])) > 1
+
+    @property
     def shifts(self) -> tuple[np.ndarray, ...]:
         """M arrays (S,) float32 seconds."""
         return tuple(run.shifts for run in self.runs)

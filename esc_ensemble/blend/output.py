@@ -84,7 +84,7 @@ def describe(result: BlendResult, out_dir: Path) -> dict[str, Any]:
     """Gives the content of blend.json. Run folders are named relative to `out_dir`."""
     members, config, mixture = result.members, result.config, result.mixture
     # Folds, or the parts of the selection split, that weights were found without.
-    left_out = members.fold_numbers if members.selection is None else members.selection.fold_numbers
+    left_out = (members.selection or members).fold_numbers if members.can_tune else ()
     return {
         "schema": SCHEMA,
         "name": out_dir.name,

@@ -46,7 +46,8 @@ def draw_front(path: Path, result: BlendResult) -> None:
         axes.grid(alpha=0.3)
         if own is not None or limit:
             axes.legend()
-    how = "cross-fitted" if result.members.selection is None else "scored on the test"
+    crossed = result.members.selection is None and result.members.can_tune
+    how = "cross-fitted" if crossed else "scored on the test"
     figure.suptitle(f"What accuracy costs: the best members at each cost, {how}")
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
         figure.savefig(handle, format="png", dpi=130)

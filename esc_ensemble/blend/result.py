@@ -22,7 +22,8 @@ class ScoreRow:
     name: str
     """`tuned_cross_fitted`, `chosen`, `uniform`, `uniform_no_tta`, `tuned_in_sample` or `member:RUN`.
 
-    Method `uniform` has neither the first nor the third: its `chosen` is all three.
+    Method `uniform` has neither the first nor the third: its `chosen` is all three. So it is where only one fold has
+    labels, and no selection split takes the others' place.
     """
     title: str
     """The same in words."""
@@ -75,7 +76,10 @@ class BlendResult:
     tuned: Mixture
     """What the method found on all folds or the selection split; the same unless it fell back to equal weights."""
     fold_weights: np.ndarray
-    """(K, M) that the method found without each fold; with one fixed split without each part of the selection split."""
+    """(K, M) that the method found without each fold; with one fixed split without each part of the selection split.
+
+    (0, M) where there is neither another fold nor a selection split.
+    """
     fallback: bool
     """Whether tuning did not pay, so that the weights are equal."""
     reason: str
@@ -190,6 +194,7 @@ class BlendResult:
     def member_table(self) -> tuple[list[str], list[list[str]]]:
         """Gives each member's weight, temperature and contribution as a header and rows of text."""
         lost = {item.run: item.loss for item in self.contributions}
+        own = "cross-fitted" if self.members.can_tune else "the test fold"
         rows = []
         for member, name in enumerate(self.members.names):
             cost = self.costs[member] if self.costs else None
@@ -198,10 +203,10 @@ class BlendResult:
                     name,
                     f"{self.weights[member]:.3f}",
                     f"{self.fold_weights[:, member].min():.3f} to {self.fold_weights[:, member].max():.3f}"
-                    if self.config.method != "uniform"
+                    if self.config.method != "uniform" and len(self.fold_weights)
                     else "",
                     f"{self.temperatures[member].mean():.3f}",
-                    "selection split" if self.from_selection[member] else "cross-fitted",
+                    "selection split" if self.from_selection[member] else own,
                     f"{-lost[name].log_loss:+.4f} ({-lost[name].log_loss_interval[1]:+.4f} to "
                     f"{-lost[name].log_loss_interval[0]:+.4f})"
                     if name in lost

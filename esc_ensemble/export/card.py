@@ -80,7 +80,7 @@ def _card(name: str, entries: Sequence[dict[str, Any]], metadata: Mapping[str, A
     onnx = next((entry["file"] for entry in entries if entry["format"] == "onnx"), None)
     silence = f", silence at both ends cut ({metadata['trim_db']:g} dB below the peak)" if metadata["trim_db"] else ""
     fitted = "repeated" if metadata["fit"] == "tile" else "followed by silence"
-    fixed = metadata.get("fitted_on") == "selection"
+    fixed = metadata.get("fitted_on") == "selection" or len(members[0]["folds"]) == 1
     whose = "the data's test fold" if fixed else "each of the training data's own folds"
     sections = [
         f"# {name}",

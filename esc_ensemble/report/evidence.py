@@ -111,16 +111,21 @@ class Evidence:
         if len(self.members) > 1:
             return rows
         without_tta = [row for row in rows if row["name"] == "uniform_no_tta"]
-        how = " on selection, scored on test" if self.fitted_on_selection else ", cross-fitted"
         # Of one member the last temperature is its own, not the blend's.
         own = next((row for row in rows if row["name"].startswith("member:")), self.chosen)
         before = {"uncalibrated": own.get("uncalibrated")}
-        return [{**self.chosen, **before, "title": f"Calibrated{how}"}, *without_tta]
+        title = "Calibrated on selection, scored on test" if self.fitted_on_selection else "Calibrated, cross-fitted"
+        return [{**self.chosen, **before, "title": "Not calibrated" if self.one_fold else title}, *without_tta]
 
     @property
     def fitted_on_selection(self) -> bool:
         """Whether weights and temperatures were fitted on the selection split of one fixed split."""
         return bool(self.blend["fitted_on"] == "selection")
+
+    @property
+    def one_fold(self) -> bool:
+        """Whether there was nothing to fit on but the fold that is scored: neither another nor a selection split."""
+        return len(self.fold_numbers) == 1 and not self.fitted_on_selection
 
     @property
     def chosen(self) -> dict[str, Any]:

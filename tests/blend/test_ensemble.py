@@ -14,6 +14,7 @@ from esc_ensemble.blend.costs import Cost
 from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.errors import ConfigError, LogitsError, WorkError
+from esc_ensemble.report import load, write_report
 from esc_ensemble.settings import build, config_hash
 from tests.blend.make_logits import SHIFTS, make_labels, make_member, write_run
 
@@ -166,6 +167,17 @@ def test_one_fold_cannot_be_cross_fitted(tmp_path):
     result = blend_runs(runs, CONFIG, tmp_path / "out")
     assert result.fallback and "one fold only" in result.reason and result.weights.tolist() == [0.5, 0.5]
     assert len(result.members.clip_ids) == (FOLDS == 2).sum()
+    titles = {row.name: row.title for row in result.scores}
+    assert list(titles) == ["chosen", "tuned_in_sample", "member:a", "member:b"]
+    assert titles["chosen"] == "Equal weights"
+    header, rows = result.member_table()
+    assert not [name for name in header if "tuned" in name]
+    assert {row[header.index("from")] for row in rows} == {"the test fold"}
+    blend = json.loads((tmp_path / "out" / "blend.json").read_text(encoding="utf-8"))
+    assert blend["fold_weights"] == {}
+    page = write_report(load(tmp_path / "out"), audio=False).path.read_text(encoding="utf-8")
+    body = page[page.index("<main") : page.index("</main>")]
+    assert "cross-fitted" not in body and "left out. Rings" not in body and "on the test fold" in body
 
 
 def test_tta_scores_every_row_with_all_shifts(tmp_path):
