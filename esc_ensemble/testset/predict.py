@@ -44,10 +44,15 @@ class Predicted:
     prediction: BlendPrediction
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Gives header and rows of how many clips the blend and each member by itself put into each class."""
-        counts = [self._counts(values) for values in self._all()]
+        """Gives header and rows of how many clips the blend and each member by itself put into each class.
+
+        A run alone, or a blend of one, is one column.
+        """
+        members = self.prediction.members
+        columns = ["blend", *members] if len(members) > 1 else list(members)
+        counts = [self._counts(values) for values in self._all()[-len(columns) :]]
         rows = [[name, *(str(count[label]) for count in counts)] for label, name in enumerate(self.class_names)]
-        return ["clips by class", "blend", *self.prediction.members], rows
+        return ["clips by class", *columns], rows
 
     def to_json(self) -> dict[str, Any]:
         """Gives the outcome as plain values."""

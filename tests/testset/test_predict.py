@@ -571,6 +571,9 @@ def test_the_command(mine: Made, audio: Path, capsys: pytest.CaptureFixture[str]
     target = mine.root / "own" / "sub.csv"
     out, _ = command(capsys, mine.blend, "--audio", *files, "--out", target, "--name", "few", "--batch-size", 1, *where)
     assert "2 clips predicted" in out
+    assert out.splitlines()[1].split() == ["clips", "by", "class", "blend", "one", "two"]
+    out, _ = command(capsys, mine.runs[0], "--audio", *files, "--out", target, "--name", "few", *where)
+    assert out.splitlines()[1].split() == ["clips", "by", "class", "one"]  # which is the blend
     assert len(rows(target)) == 3
     assert (mine.root / "own" / "few.npz").exists()
 
