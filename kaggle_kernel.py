@@ -1347,8 +1347,13 @@ def describe(model: Attached) -> str:
 def tell_failure(what: str, error: Exception) -> None:
     """Says what went wrong, with a traceback unless the reason is told in full."""
     say(f"{what}: {error}")
-    if not isinstance(error, KernelError):
+    if not isinstance(error, KernelError) and not is_expected(error):
         print(traceback.format_exc(), flush=True)
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether the package says by this what it cannot do: its message is for people."""
+    return any(kind.__module__ == "esc_ensemble.errors" for kind in type(error).__mro__)
 
 
 def conclude(submission: Submission, bad: Mapping[str, str], settings: Settings) -> int:

@@ -44,6 +44,11 @@ Better = Callable[[dict[int, np.ndarray], Sequence[str], Sequence[int]], None]
 N_FOLDS = 5
 FLAGS = ("esc10", "n_folds", "table", "audio", "folders", "sources", "rare_classes", "whole_labels")
 """Flags of `esc-ens data info` that DATA_FLAGS may hold."""
+EXAMPLE = re.compile(
+    r"--(folders (classes|splits|folds)|sources (names|files)|rare-classes (drop|train)|n-folds \d+|table none|"
+    r"whole-labels)\b"
+)
+"""A flag in a message that can be given as it stands there."""
 SHARE = 0.9
 """Part of the time left that is planned with."""
 LONG = 240.0
@@ -90,7 +95,7 @@ def train_and_predict(job: Job, seconds: float, better: Better, say: Callable[[s
         Why a row has no prediction.
 
     Raises:
-        EscError: the data cannot be used.
+        EscError: the data cannot be used; flags that would help are shown as the notebook takes them.
     """
     clock = Clock.of(seconds)
     session = _Session(job, clock, better, say)
@@ -99,7 +104,18 @@ def train_and_predict(job: Job, seconds: float, better: Better, say: Callable[[s
             session.run()
     except TimeIsUp:
         say("TIME_BUDGET is used up")
+    except DataError as error:
+        raise DataError(_with_data_flags(str(error))) from error
     return session.bad
+
+
+def _with_data_flags(text: str) -> str:
+    """Adds to a message that names flags of `esc-ens data info` where they go in a notebook."""
+    if not re.search(rf"--({'|'.join(FLAGS)})\b".replace("_", "-"), text):
+        return text
+    found = EXAMPLE.search(text)
+    example = found[0] if found else "--folders classes"
+    return f'{text}\nIn this notebook such flags go into DATA_FLAGS, as in DATA_FLAGS = "{example}".'
 
 
 def parse_data_flags(text: str) -> dict[str, Any]:
@@ -327,7 +343,7 @@ class _Session:
         predicted = predict_test(blend, folder, [self.test], out=folder / "rows.csv", options=options)
         chosen = next((row for row in blend["scores"] if row["name"] == "chosen"), blend["scores"][0])
         models = ", ".join(f"{member['run']} of {len(member['folds'])} folds" for member in blend["members"])
-        fixed = blend["fitted_on"] == "selection"
+        fixed = blend["fitted_on"] == "selection" or len(blend["members"][0]["folds"]) == 1
         how = ("", "the test fold") if fixed else ("cross-fitted ", "their own folds")
         self.say(f"Blend of {models}: {how[0]}top-1 {chosen['metrics']['top1']:.4f} on {how[1]}")
         rows = [int(Path(str(clip_id)).stem) for clip_id in predicted.clip_ids]

@@ -719,3 +719,18 @@ def test_a_kernel_that_is_stopped_keeps_what_it_heard(
         signal.signal(signal.SIGTERM, before)
     assert "holds 1 predictions" in capsys.readouterr().out
     assert [row[1] != "wind" for row in submission(place)[1:]] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("flags", ["", "--folders everything --loud"])
+def test_data_that_could_mean_two_things_is_said_with_the_setting(place: Path, capsys: Capture, flags: str) -> None:
+    shutil.rmtree(place / "input" / "model")
+    for label in ("train", "bus", "car"):
+        write_clips(place / "input" / "data" / label, [f"{label}{n}x.wav" for n in range(5)])
+    assert run(place, f"--data-flags={flags}", "--train-data", "data") == 0
+    said = capsys.readouterr().out
+    assert "Training failed: " in said
+    assert "Traceback" not in said  # what the package refuses, it explains
+    if not flags:
+        assert 'In this notebook such flags go into DATA_FLAGS, as in DATA_FLAGS = "--folders classes".' in said
+    else:
+        assert "there is no --loud" in said
