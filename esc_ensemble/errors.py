@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 MAX_LISTED = 20
+NUMBERED_PARTS = "the parts of a named split are numbered: train 1, validation 2, test 3"
+"""For messages where a fold's number is wanted."""
 
 
 class EscError(Exception):

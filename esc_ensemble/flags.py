@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import cyclopts
 from cyclopts import Group, Parameter, validators
 
+from esc_ensemble.errors import NUMBERED_PARTS
+
 SETTINGS = Group("Settings (defaults are in configs/)")
 READING = Group("Reading the data, where its layout could mean two things")
 Json = Annotated[bool, Parameter(name="--json", negative="")]
@@ -33,6 +35,14 @@ def _numbers(kind: Any, tokens: Sequence[cyclopts.Token]) -> tuple[int, ...]:  #
     return tuple(int(part) for part in parts)
 
 
+def _folds(kind: Any, tokens: Sequence[cyclopts.Token]) -> tuple[int, ...]:
+    try:
+        return _numbers(kind, tokens)
+    except ValueError as error:
+        raise ValueError(f"{error}; {NUMBERED_PARTS}") from error
+
+
+Folds = Annotated[tuple[int, ...], Parameter(converter=_folds, n_tokens=1, negative="")]
 Numbers = Annotated[tuple[int, ...], Parameter(converter=_numbers, n_tokens=1, negative="")]
 
 
@@ -94,8 +104,8 @@ class DataFlags(LayoutFlags):
 class FoldFlags(DataFlags, ReadFlags):
     """What all commands that go through the folds can be told beside their settings."""
 
-    fold: Numbers = ()
-    """Folds to test, such as 1,2; all where not given."""
+    fold: Folds = ()
+    """Folds to test, such as 1,2; all where not given, of a named split its test part."""
 
 
 @Parameter(name="*")

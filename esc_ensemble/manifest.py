@@ -81,6 +81,7 @@ def open_run(
         "dataset_fingerprint": catalog.fingerprint,
         "n_clips": len(catalog.clips),
         "class_numbers": list(catalog.class_numbers),
+        "fold_names": {str(fold): name for fold, name in catalog.fold_names.items()},
         "clip_paths": _spread_paths(catalog),
         "skipped_clips": list(catalog.skipped),
         "seed": config.seed,

@@ -15,6 +15,7 @@ from esc_ensemble.data.splits import folds_to_test, split_fold
 from esc_ensemble.data.synthetic import make_synthetic
 from esc_ensemble.errors import ConfigError, DataError
 from esc_ensemble.logits import read_run, write_logits
+from esc_ensemble.report import load, write_report
 from esc_ensemble.training.crossval import RunOptions, check_run, train_run
 from tests.data import layouts
 from tests.tiny import tiny_config, write_config
@@ -94,11 +95,16 @@ def test_the_test_fold_cannot_select_and_patience_needs_a_selection(ten_folds: P
         check_run(tmp_path / "run", tiny_config(train={"patience": 2}), catalog)
 
 
-def test_a_named_split_brings_its_selection_along(tmp_path: Path, shared_cache_dir: Path) -> None:
+def test_a_named_split_brings_its_selection_along(
+    tmp_path: Path, shared_cache_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     catalog = load_catalog(layouts.split_folders(tmp_path / "set"))
     config = tiny_config(train={"epochs": 2, "patience": 1}, data={"clip_seconds": 0.5})
     metrics = train_run(tmp_path / "run", config, catalog, RunOptions(cache_dir=shared_cache_dir, n_workers=1))
     assert metrics["protocol"] == "selection on validation"
+    assert "run fold 3 (test): " in capsys.readouterr().err
+    page = write_report(load(tmp_path / "run"), audio=False).path.read_text(encoding="utf-8")
+    assert '<th scope="row">3 (test)</th>' in page
     assert set(metrics["folds"]) == {"3"}
     (fold,) = read_run(tmp_path / "run").folds
     assert {clip.split("/")[0] for clip in fold.test.clip_ids} == {"test"}
@@ -119,7 +125,7 @@ def test_parts_of_a_named_split_that_are_no_test_are_refused(
     assert main([command, *what, *places, "--fold", f"3,{fold}"]) == 2
     error = capsys.readouterr().err
     assert said in error
-    assert "Without --fold fold 3 (test) is tested, with selection on fold 2 (validation)" in error
+    assert "Without --fold, fold 3 (test) is tested, with selection on fold 2 (validation)" in error
     assert ("--data.selection-fraction 0.15 --fold 2" in error) == (fold == 2)
     assert not list((tmp_path / "runs").glob("*/*"))
 
@@ -132,12 +138,32 @@ def test_the_validation_part_is_tested_where_others_select(tmp_path: Path) -> No
     assert set(catalog.folds[split.selection].tolist()) <= {1, 3}
     data = DataConfig(selection_fold=3)
     assert set(catalog.folds[split_fold(catalog, 2, data, 0).train].tolist()) == {1}
-    with pytest.raises(DataError, match=r"Without it fold 3 \(test\) is tested, with selection on fold 2"):
+    with pytest.raises(DataError, match=r"Without it, fold 3 \(test\) is tested, with selection on fold 2"):
         folds_to_test(catalog, data)
 
 
 def test_two_named_parts_are_trained_on_and_tested_one_way(tmp_path: Path) -> None:
     catalog = load_catalog(layouts.audiofolder(tmp_path / "two"))
     assert set(catalog.folds[split_fold(catalog, 3, DataConfig(), 0).train].tolist()) == {1}
-    with pytest.raises(DataError, match=r"Without --fold fold 3 \(test\) is tested\."):
+    with pytest.raises(DataError, match=r"Without --fold, fold 3 \(test\) is tested\."):
         split_fold(catalog, 1, DataConfig(), 0)
+
+
+def test_tables_name_the_parts_of_a_named_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(layouts.split_folders(tmp_path / "set"))
+    places = ["--data", data, "--runs", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
+    assert main(["baseline", *places, "--model.name", "majority"]) == 0
+    assert "\n  fold 3 (test) " in capsys.readouterr().out
+    assert main(["baseline", *places, "--fold", "7"]) == 2
+    assert "Its folds: 1 (train), 2 (validation), 3 (test)." in capsys.readouterr().err
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("gentle: {train: {learning_rate: 0.01}}\n")
+    config = write_config(tmp_path / "a.yaml", data={"clip_seconds": 0.5}, train={"epochs": 1})
+    assert main(["compare", str(changes), *places, "--config", str(config)]) == 0
+    assert "compare: fold 3 (test) (selection on validation)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--fold", "--data.selection-fold"])
+def test_parts_of_a_split_are_asked_for_by_number(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    assert main(["train-a", "--data", "x", flag, "test"]) == 2
+    assert "the parts of a named split are numbered: train 1, validation 2, test 3" in capsys.readouterr().err

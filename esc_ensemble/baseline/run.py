@@ -71,7 +71,7 @@ def fit_run(
         todo = [split for split in splits if not read_finished(run_dir, split.fold, *identity)]
         for fold in sorted({split.fold for split in splits} - {split.fold for split in todo}):
             remove_half_written(run_dir / f"fold-{fold}")
-            say(f"{run_dir.name} fold {fold}: done already")
+            say(f"{run_dir.name} {catalog.fold_label(fold)}: done already")
         if todo:
             features = _features(config, cache, todo, n_workers) if config.model.name == "mfcc" else None
             with progress(run_dir.name, len(todo), "folds") as advance:

@@ -104,7 +104,7 @@ def baseline(
         n_workers=how.workers,
         skip_bad=how.skip_bad,
     )
-    _show_run(run_dir, metrics, as_json=how.as_json)
+    _show_run(run_dir, metrics, catalog, as_json=how.as_json)
 
 
 def compare_runs(
@@ -141,10 +141,10 @@ def compare_runs(
     if how.as_json:
         print(json.dumps([vars(row) for row in rows], indent=2))
     else:
-        folds = ", ".join(map(str, rows[0].folds))
+        folds = f"{'folds' if len(rows[0].folds) > 1 else 'fold'} {catalog.list_folds(rows[0].folds)}"
         first = next(iter(variants.values()))[0]
         protocol = describe_protocol(catalog, first.data, "epochs fixed beforehand")
-        print_table(f"{folder}: folds {folds} ({protocol})", HEADER, [row.cells() for row in rows])
+        print_table(f"{folder}: {folds} ({protocol})", HEADER, [row.cells() for row in rows])
         print("Intervals hold for other clips, not for other seeds.")
         if len(rows[0].folds) > 1:
             print("Log losses are after cross-fitted temperatures.")
@@ -160,7 +160,7 @@ def _train(kind: type[Any], run: str, how: TrainingFlags, settings: Settings | N
     from esc_ensemble.training.crossval import train_run  # noqa: PLC0415
 
     metrics = train_run(how.runs / run, resolved, catalog, _options(how))
-    _show_run(how.runs / run, metrics, as_json=how.as_json)
+    _show_run(how.runs / run, metrics, catalog, as_json=how.as_json)
 
 
 def _catalog(how: FoldFlags) -> Catalog:
@@ -182,7 +182,7 @@ def _options(how: TrainingFlags) -> RunOptions:
     )
 
 
-def _show_run(run_dir: Path, metrics: dict[str, Any], *, as_json: bool) -> None:
+def _show_run(run_dir: Path, metrics: dict[str, Any], catalog: Catalog, *, as_json: bool) -> None:
     if not metrics:
         return  # another process of this launch reports
     if as_json:
@@ -190,7 +190,7 @@ def _show_run(run_dir: Path, metrics: dict[str, Any], *, as_json: bool) -> None:
         return
     names = list(metrics["mean"])
     rows = [
-        [f"fold {fold}", *(f"{scores[name]:.4f}" if name in scores else "" for name in names)]
+        [catalog.fold_label(int(fold)), *(f"{scores[name]:.4f}" if name in scores else "" for name in names)]
         for fold, scores in metrics["folds"].items()
     ]
     spread = [f"{metrics['mean'][name]:.4f} ± {metrics['std'][name]:.4f}" for name in names]

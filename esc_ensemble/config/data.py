@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from esc_ensemble.config.kinds import Share
+from esc_ensemble.errors import NUMBERED_PARTS
 from esc_ensemble.settings import Settings
 
 
@@ -31,6 +33,13 @@ class DataConfig(Settings):
     """Fold that selects, in the place of a fraction, as in a paper's fixed split (--fold names the test); -1: none."""
     shared_recordings: Literal["leave-out", "keep"] = "leave-out"
     """Clips of other folds whose recording is in the test fold too: leave them out of training, or train on them."""
+
+    @field_validator("selection_fold", mode="before")
+    @classmethod
+    def _by_number(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.strip().isalpha():
+            raise PydanticCustomError("by_number", f"must be a whole number: {NUMBERED_PARTS}")
+        return value
 
     @property
     def selects(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -140,3 +140,7 @@ class Catalog:
     def fold_label(self, fold: int) -> str:
         """Returns `fold 3`, of a named split with the name of the part: `fold 3 (test)`."""
         return f"fold {fold} ({self.fold_names[fold]})" if fold in self.fold_names else f"fold {fold}"
+
+    def list_folds(self, folds: Iterable[int]) -> str:
+        """Returns `1, 2`, of a named split with the names of the parts: `1 (train), 3 (test)`."""
+        return ", ".join(self.fold_label(fold).removeprefix("fold ") for fold in folds)

@@ -62,7 +62,7 @@ def split_fold(catalog: Catalog, fold: int, data: DataConfig, seed: int) -> Fold
     selection_fold = find_selection_fold(catalog, data, fold)
     for wanted in (fold, selection_fold):
         if wanted is not None and wanted not in catalog.fold_numbers:
-            known = ", ".join(catalog.fold_label(number).removeprefix("fold ") for number in catalog.fold_numbers)
+            known = catalog.list_folds(catalog.fold_numbers)
             raise DataError(f'"{catalog.name}" has no fold {wanted}. Its folds: {known}.')
     test = np.flatnonzero(folds == fold)
     rest = np.flatnonzero((folds != fold) & (labels >= 0))  # a clip without a label can be predicted, not trained on
@@ -99,7 +99,7 @@ def find_selection_fold(catalog: Catalog, data: DataConfig, fold: int) -> int | 
     if data.selection_fold >= 0 and data.selection_fold == fold:
         problem = f"data.selection_fold is {fold}, which is held out as test."
         if catalog.fold_names:
-            raise DataError(f"{problem} Without it {_describe_split(catalog)}.")
+            raise DataError(f"{problem} Without it, {_describe_split(catalog)}.")
         raise DataError(
             f"{problem} Name the folds to test with --fold, as in "
             f"--data.selection-fold {fold} --fold {next((n for n in catalog.fold_numbers if n != fold), fold)}."
@@ -107,7 +107,7 @@ def find_selection_fold(catalog: Catalog, data: DataConfig, fold: int) -> int | 
     if catalog.fold_names.get(fold) == TRAIN:
         raise DataError(
             f'"{catalog.name}" is a named split, whose part {TRAIN} is there to train on, not to test. '
-            f"Without --fold {_describe_split(catalog)}."
+            f"Without --fold, {_describe_split(catalog)}."
         )
     if data.selection_fold >= 0:
         return data.selection_fold
@@ -116,7 +116,7 @@ def find_selection_fold(catalog: Catalog, data: DataConfig, fold: int) -> int | 
     if catalog.selection_fold == fold:
         raise DataError(
             f'"{catalog.name}" is a named split, whose part {catalog.fold_title(fold)} selects, and so cannot be the '
-            f"test. Without --fold {_describe_split(catalog)}. To test on {catalog.fold_title(fold)} nevertheless, "
+            f"test. Without --fold, {_describe_split(catalog)}. To test on {catalog.fold_title(fold)} nevertheless, "
             f"select on a part of the others, as in --data.selection-fraction 0.15 --fold {fold}."
         )
     return catalog.selection_fold

@@ -39,7 +39,7 @@ def page_texts(evidence: Evidence, recordings: Recordings, facts: FileFacts) -> 
         "comparisons": [_comparison(row) for row in evidence.blend["comparisons"]],
         "has_costs": any(member.entry.get("cost") for member in evidence.members),
         "has_class_weights": any(member.entry.get("class_weights") for member in evidence.members),
-        "member_rows": [_member_row(member) for member in evidence.members],
+        "member_rows": [_member_row(member, one_fold=evidence.one_fold) for member in evidence.members],
         "protocols": sorted({has_selection(member) for member in evidence.members if member.histories}),
         "trainings": [_training(member, number) for number, member in enumerate(evidence.members)],
         "pairs": _pairs(evidence),
@@ -114,7 +114,7 @@ def _headline(evidence: Evidence) -> dict[str, Any]:
         "n_known": n_known,
         "n_unknown": len(evidence.labels) - n_known,
         "cross_fitted": bool(row.get("cross_fitted", True)),
-        "one_fold": len(evidence.fold_numbers) == 1 and not evidence.fitted_on_selection,
+        "one_fold": evidence.one_fold,
         "title": row["title"],
         "tiles": tiles,
     }
@@ -182,19 +182,20 @@ def _comparison(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _member_row(member: MemberEvidence) -> dict[str, Any]:
+def _member_row(member: MemberEvidence, *, one_fold: bool) -> dict[str, Any]:
     entry = member.entry
     temperatures = list((entry.get("temperatures") or {}).values())
     shifts = entry.get("shifts") or []
     cost = entry.get("cost") or {}
     model = model_name(member)
+    other = "the test fold" if one_fold else "other folds"
     return {
         "name": member.name,
         "cells": [
             model or DASH,
             percent(entry["weight"]),
             number(float(np.mean(temperatures))) if temperatures else DASH,
-            "selection split" if entry.get("temperature_from") == "selection" else "other folds",
+            "selection split" if entry.get("temperature_from") == "selection" else other,
             ", ".join(f"{shift:g}" for shift in shifts).replace("-", MINUS) or DASH,
             number(cost.get("ms"), 1),
             number(cost.get("megabytes"), 1),
@@ -205,6 +206,7 @@ def _member_row(member: MemberEvidence) -> dict[str, Any]:
 def _training(member: MemberEvidence, place: int) -> dict[str, Any]:
     selects = has_selection(member)
     rows = final_gaps(member)
+    names = member.manifest.get("fold_names") or {}
     gaps = [row["loss_gap"] for row in rows if row["loss_gap"] is not None]
     return {
         "name": member.name,
@@ -213,7 +215,7 @@ def _training(member: MemberEvidence, place: int) -> dict[str, Any]:
         "mean_gap": signed(float(np.mean(gaps)), 0) if gaps else "",
         "rows": [
             [
-                str(row["fold"]),
+                f"{row['fold']} ({names[str(row['fold'])]})" if str(row["fold"]) in names else str(row["fold"]),
                 str(row["epochs"]),
                 number(row["train_loss"]),
                 number(row["other_loss"]),

@@ -180,10 +180,11 @@ def _train_fold(trainer: Trainer, split: FoldSplit) -> None:
     if _finished(trainer, split.fold):
         if accelerator.is_main_process:
             _tidy(folder)
-            say(f"{trainer.run_dir.name} fold {split.fold}: done already")
+            say(f"{trainer.run_dir.name} {trainer.catalog.fold_label(split.fold)}: done already")
         return
     seed = int(np.random.default_rng([config.seed, split.fold]).integers(2**31))
-    model = train_on(trainer, split, folder, seed=seed, title=f"{trainer.run_dir.name} fold {split.fold}")
+    title = f"{trainer.run_dir.name} {trainer.catalog.fold_label(split.fold)}"
+    model = train_on(trainer, split, folder, seed=seed, title=title)
     if accelerator.is_main_process:
         fold_logits = _predict_fold(trainer, split, model)
         if not np.isfinite(fold_logits.test.logits).all():
