@@ -1,13 +1,16 @@
 """The best blend that keeps within a cost, and the front of what accuracy costs.
 
 Each member takes part with all its shifts, with the clip as it is, or not at all. Such choices are compared by the log
-loss of the best weights for each, climbing from nothing by single changes, and by putting others in a member's place.
+loss of the best weights for each: all of them where they are few, else climbing from nothing by single changes, and by
+putting others in a member's place.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -23,6 +26,8 @@ from esc_ensemble.progress import Advance
 OUT, PLAIN, ALL_SHIFTS = 0, 1, 2
 Choice = tuple[int, ...]
 """For each member how it takes part."""
+FEW = 81
+"""This many choices are all looked at: four members with several shifts, or six with one."""
 
 
 def fit_within(
@@ -76,7 +81,7 @@ def within(choice: Choice, n_shifts: Sequence[int], costs: Sequence[Cost], confi
 def choose(
     evidence: Evidence, plain: Sequence[int], costs: Sequence[Cost], allowed: Callable[[Choice], bool]
 ) -> Choice:
-    """Gives the best allowed choice that climbing finds; all OUT where none is allowed."""
+    """Gives the best allowed choice, of many the one that climbing finds; all OUT where none is allowed."""
     choice: Choice = (OUT,) * evidence.n_members
     if not len(evidence.labels):
         for member in np.argsort([cost.ms for cost in costs]):
@@ -84,6 +89,9 @@ def choose(
             choice = more if allowed(more) else choice
         return choice
     loss_of = losses(evidence, plain)
+    levels = [_levels(count) for count in evidence.n_shifts]
+    if math.prod(map(len, levels)) <= FEW:
+        return min((each for each in product(*levels) if any(each) and allowed(each)), key=loss_of, default=choice)
 
     def climb(start: Choice, held: int = -1) -> Choice:
         """Takes the best single change as long as one is better, members but `held`."""
