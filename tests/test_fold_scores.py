@@ -32,7 +32,7 @@ def test_selection_scores_are_reported_where_a_fold_has_a_labeled_selection_spli
     assert folds["1"]["selection_log_loss"] == pytest.approx(log_loss(softmax(own[0]), split))
     assert "selection_top1" not in folds["2"] | folds["3"]
     assert metrics["mean"]["selection_top1"] == folds["1"]["selection_top1"]
-    _show_run(tmp_path / "a", metrics, as_json=False)
+    _show_run(tmp_path / "a", metrics, "fold {}".format, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[-2:] == ["selection_top1", "selection_log_loss"]
     assert [len(line.split()) for line in lines[2:5]] == [10, 8, 8]
@@ -43,6 +43,6 @@ def test_a_run_without_a_selection_split_has_no_such_columns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = read_run(write_run(tmp_path / "a", make_member(LABELS, C, skill=1.5, seed=0), LABELS, FOLDS))
-    _show_run(tmp_path / "a", write_metrics(tmp_path / "a", run.folds, "epochs fixed"), as_json=False)
+    _show_run(tmp_path / "a", write_metrics(tmp_path / "a", run.folds, "epochs fixed"), "fold {}".format, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[-1] == "top1_tta" and lines[-1].split()[0] == "mean"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -104,7 +105,7 @@ def baseline(
         n_workers=how.workers,
         skip_bad=how.skip_bad,
     )
-    _show_run(run_dir, metrics, catalog, as_json=how.as_json)
+    _show_run(run_dir, metrics, catalog.fold_label, as_json=how.as_json)
 
 
 def compare_runs(
@@ -160,7 +161,7 @@ def _train(kind: type[Any], run: str, how: TrainingFlags, settings: Settings | N
     from esc_ensemble.training.crossval import train_run  # noqa: PLC0415
 
     metrics = train_run(how.runs / run, resolved, catalog, _options(how))
-    _show_run(how.runs / run, metrics, catalog, as_json=how.as_json)
+    _show_run(how.runs / run, metrics, catalog.fold_label, as_json=how.as_json)
 
 
 def _catalog(how: FoldFlags) -> Catalog:
@@ -182,7 +183,7 @@ def _options(how: TrainingFlags) -> RunOptions:
     )
 
 
-def _show_run(run_dir: Path, metrics: dict[str, Any], catalog: Catalog, *, as_json: bool) -> None:
+def _show_run(run_dir: Path, metrics: dict[str, Any], label: Callable[[int], str], *, as_json: bool) -> None:
     if not metrics:
         return  # another process of this launch reports
     if as_json:
@@ -190,7 +191,7 @@ def _show_run(run_dir: Path, metrics: dict[str, Any], catalog: Catalog, *, as_js
         return
     names = list(metrics["mean"])
     rows = [
-        [catalog.fold_label(int(fold)), *(f"{scores[name]:.4f}" if name in scores else "" for name in names)]
+        [label(int(fold)), *(f"{scores[name]:.4f}" if name in scores else "" for name in names)]
         for fold, scores in metrics["folds"].items()
     ]
     spread = [f"{metrics['mean'][name]:.4f} ± {metrics['std'][name]:.4f}" for name in names]
