@@ -17,6 +17,15 @@ from esc_ensemble.data.tables import plural
 from esc_ensemble.errors import DataError, list_problems
 from esc_ensemble.progress import say
 
+GO_ON_RARE = (
+    "--rare-classes drop (leave such classes out) or --rare-classes train (always train on their clips, and never "
+    "score them)"
+)
+GO_ON_SHARED = (
+    "--data.shared-recordings keep (train on recordings that folds share, too), --sources files if each file is a "
+    f"recording of its own, or {GO_ON_RARE}"
+)
+
 
 def describe_shared(catalog: Catalog, rule: str) -> list[str]:
     """Lists the recordings that have clips in several folds, one line each, after one that says what becomes of them.
@@ -42,19 +51,25 @@ def describe_shared(catalog: Catalog, rule: str) -> list[str]:
         held = [(fold, int((catalog.folds[indices] == fold).sum())) for fold in folds]
         counts = ", ".join(f"{catalog.fold_title(fold)} ({n})" for fold, n in held)
         lines.append(f"{names}: {counts}")
-    untrained: defaultdict[str, list[str]] = defaultdict(list)
-    for fold in catalog.test_folds if rule == "leave-out" else ():
-        rest = (catalog.folds != fold) & ~np.isin(catalog.recordings, catalog.recordings[catalog.folds == fold])
-        for label in np.setdiff1d(catalog.labels[catalog.folds != fold], [*catalog.labels[rest], -1]):
-            untrained[catalog.class_names[label]].append(catalog.fold_title(fold))
+    untrained = untrained_classes(catalog) if rule == "leave-out" else {}
     if untrained:
-        name, titles = next(iter(untrained.items()))
+        label, titles = next(iter(untrained.items()))
         others = f" (the same of {plural(len(untrained) - 1, 'other class')})" if len(untrained) > 1 else ""
         lines.append(
-            f'class "{name}" then has no clip to train on while {", ".join(titles[:3])} is held out{others}: give '
-            "--data.shared-recordings keep, or --sources files if each file is a recording of its own"
+            f'class "{catalog.class_names[label]}" then has no clip to train on while {", ".join(titles[:3])} is held '
+            f"out{others}: go on with {GO_ON_SHARED}"
         )
     return lines
+
+
+def untrained_classes(catalog: Catalog) -> dict[int, list[str]]:
+    """Finds the classes all of whose clips outside some test fold are of recordings in it: label -> those folds."""
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for fold in catalog.test_folds:
+        rest = (catalog.folds != fold) & ~np.isin(catalog.recordings, catalog.recordings[catalog.folds == fold])
+        for label in np.setdiff1d(catalog.labels[catalog.folds != fold], [*catalog.labels[rest], -1]).tolist():
+            found[label].append(catalog.fold_title(fold))
+    return dict(found)
 
 
 def say_shared(catalog: Catalog, rule: str) -> None:
@@ -75,15 +90,14 @@ def audited(catalog: Catalog, headline: str) -> Catalog:
         problems = [] if n_classes > 1 else [f"it has {plural(n_classes, 'class')}, at least 2 are needed"]
     else:
         rare = rare_classes(catalog)
+        if catalog.rare_classes and catalog.shared_recordings:
+            rare |= dict.fromkeys(untrained_classes(catalog), "")
         if rare and catalog.rare_classes:
             catalog = _without_rare(catalog, rare)
             rare = {} if catalog.rare_classes == "train" else rare_classes(catalog)
         problems = [*audit_folds(catalog), *rare.values()]
         if rare:
-            problems.append(
-                "go on with --rare-classes drop (leave such classes out) or --rare-classes train (always train on "
-                "their clips, and never score them)"
-            )
+            problems.append(f"go on with {GO_ON_RARE}")
     if problems:
         raise DataError(list_problems(f"{headline} ({plural(len(problems), 'problem')}):", problems))
     return catalog
@@ -91,12 +105,13 @@ def audited(catalog: Catalog, headline: str) -> Catalog:
 
 def _without_rare(catalog: Catalog, rare: Mapping[int, str]) -> Catalog:
     names = ", ".join(catalog.class_names[label] for label in rare)
+    since = f"since with a fold held out nothing is left to train on: {names}"
     if catalog.rare_classes == "train":
-        say(f"Note: always trained on and never scored, since one fold holds them alone: {names}.")
+        say(f"Note: always trained on and never scored, {since}.")
         clips = [replace(clip, fold=ALWAYS_TRAINED) if clip.label in rare else clip for clip in catalog.clips]
         return replace(catalog, clips=tuple(clips))
     gone = sum(clip.label in rare for clip in catalog.clips)
-    say(f"Note: left out, since one fold holds them alone: {names} ({plural(gone, 'clip')}).")
+    say(f"Note: left out, {since} ({plural(gone, 'clip')}).")
     stay = [label for label in range(len(catalog.class_names)) if label not in rare]
     index = {label: place for place, label in enumerate(stay)} | {-1: -1}
     return replace(
@@ -137,7 +152,7 @@ def audit_folds(catalog: Catalog) -> list[str]:
     if len(catalog.class_names) < 2:
         named = f', "{catalog.class_names[0]}"' if catalog.class_names else ""
         problems.append(f"it has {plural(len(catalog.class_names), 'class')}{named}, at least 2 are needed")
-    if len(catalog.fold_numbers) < 2:
+    if catalog.clips and len(catalog.fold_numbers) < 2:
         advice = "take the column away to have folds made (--n-folds 5)" if catalog.published else "bring more clips"
         problems.append(f"all clips are in one fold, at least 2 folds are needed: {advice}")
     present = {clip.label for clip in catalog.clips}

@@ -59,7 +59,7 @@ class Catalog:
     fold_names: Mapping[int, str] = field(default_factory=dict)
     """Names of the folds that are parts of a named split (train, validation, test); empty where folds have numbers."""
     rare_classes: str = ""
-    """Treatment of a class that one fold holds alone, see `ReadOptions`."""
+    """Treatment of a class without a clip to train on while a fold is held out, see `ReadOptions`."""
     same_audio: tuple[tuple[str, ...], ...] = ()
     """Groups of clips in several folds whose audio is the same, by id: they count as clips of one recording."""
 

@@ -56,7 +56,7 @@ class ReadOptions:
     sources: Literal["", "names", "files"] = ""
     """Clue to clips of one recording: the file name without the number of a cut, or none (each file is its own)."""
     rare_classes: Literal["", "drop", "train"] = ""
-    """Treatment of classes that one fold holds alone: refused, left out, or always trained on and never scored."""
+    """Treatment of classes with nothing to train on while a fold is held out: refused, left out, or never scored."""
     whole_labels: bool = False
     """Take a label such as "dog;rain" as the name of one class."""
     skip_bad: bool = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from esc_ensemble.data.audits import GO_ON_RARE, GO_ON_SHARED
 from esc_ensemble.data.catalog import Catalog
 from esc_ensemble.data.clips import ALWAYS_TRAINED
 from esc_ensemble.errors import DataError, list_problems
@@ -191,13 +192,7 @@ def _require_every_class(catalog: Catalog, labels: Indices, fold: int) -> None:
     absent = sorted(set(range(len(catalog.class_names))) - set(labels.tolist()))
     if absent:
         of_shared = bool(np.isin(absent, catalog.labels[catalog.folds != fold]).any())
-        advice = (
-            "Train on recordings that folds share, too (--data.shared-recordings keep), or, if each file is a "
-            "recording of its own, give --sources files."
-            if of_shared
-            else "Leave such classes out (--rare-classes drop) or always train on their clips and never score them "
-            "(--rare-classes train)."
-        )
+        advice = f"Go on with {GO_ON_SHARED if of_shared else GO_ON_RARE}."
         problems = [
             f'class "{catalog.class_names[label]}" has no clip outside {catalog.fold_title(fold)}'
             f"{' whose recording is not in it' if of_shared else ''}"

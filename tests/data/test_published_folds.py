@@ -200,7 +200,7 @@ def test_classes_that_only_shared_recordings_teach_name_the_way_on(tmp_path: Pat
             "fold": fold,
             "source": "one" if label == "owl" else f"{label}{fold}",
         }
-        for label in ("owl", "frog")
+        for label in ("owl", "frog", "toad")
         for fold in (1, 2)
     ]
     for row in rows:
@@ -211,9 +211,13 @@ def test_classes_that_only_shared_recordings_teach_name_the_way_on(tmp_path: Pat
         split_fold(catalog, 1, DataConfig(), 0)
     told = describe_shared(catalog, "leave-out")[-1]
     assert 'class "owl" then has no clip to train on while fold 1, fold 2 is held out' in told
-    assert "--rare-classes" not in told  # it has clips in two folds, and would stay
+    assert "--rare-classes drop" in told
     assert not any("no clip to train on" in line for line in describe_shared(catalog, "keep"))
-    assert split_fold(catalog, 1, DataConfig(shared_recordings="keep"), 0).train.tolist() == [1, 3]
+    assert split_fold(catalog, 1, DataConfig(shared_recordings="keep"), 0).train.tolist() == [1, 3, 5]
+    assert load_catalog(tmp_path, ReadOptions(rare_classes="drop")).class_names == ("frog", "toad")
+    trained = load_catalog(tmp_path, ReadOptions(rare_classes="train"))
+    assert trained.class_names == ("frog", "owl", "toad")
+    assert [clip.fold for clip in trained.clips if clip.source == "one"] == [ALWAYS_TRAINED] * 2
 
 
 def test_a_rare_class_is_in_every_training_and_in_no_test(tmp_path: Path) -> None:
