@@ -75,7 +75,7 @@ class ReadFlags(LayoutFlags):
     n_folds: int = 0
     """Make this many folds by source, where the data has none."""
     rare_classes: Annotated[Literal["drop", "train"] | None, Parameter(group=READING)] = None
-    """Classes of one fold or recording alone: leave them out (drop), or or train on and never score them (train)."""
+    """Classes of one fold or recording alone: leave them out (drop), or train on and never score them (train)."""
 
 
 @Parameter(name="*")
