@@ -184,18 +184,18 @@ def _kind_of_folders(base: Path, inside: dict[Path, tuple[str, ...]], options: R
         found = _Tops("folds", tops, folds)
         if folds.keys() != tops:
             _refuse(base, set(folds), tops - folds.keys(), "folds")
+    seconds: defaultdict[str, set[str]] = defaultdict(set)
+    for each in inside.values():
+        if len(each) > 2:
+            seconds[each[0]].add(each[1])
     copies = {top for top in tops if top in RATES or COPY_NAME.fullmatch(top) or top.lower() in CONTAINERS}
-    if copies == tops and len(tops) == 1:
+    if copies == tops and len(tops) == 1 and not seconds:
         raise DataError(
             f"{base} has audio in {min(tops)}/, no folders of classes and no table that says the classes: bring a "
             "table with a line of column names, such as filename,category, or put each clip into a folder of its class."
         )
     if copies:
         _refuse(base, copies, tops - copies, "copies at another rate, or a folder that holds all clips")
-    seconds: defaultdict[str, set[str]] = defaultdict(set)
-    for each in inside.values():
-        if len(each) > 2:
-            seconds[each[0]].add(each[1])
     if found.kind == "classes":
         _refuse_no_kind(base, tops, seconds)
     below = set().union(*seconds.values()) if seconds else set()
@@ -227,12 +227,14 @@ def _as_told(base: Path, tops: set[str], kind: Literal["classes", "splits", "fol
             )
         return _Tops(kind, tops, splits=splits)
     if kind == "folds":
-        folds = {top: _fold_number(top) for top in tops}
-        if NO_FOLD not in folds.values() and len(set(folds.values())) == len(folds):
+        folds = {top: number for top in tops if (number := _fold_number(top)) != NO_FOLD}
+        if len(set(folds.values())) < len(folds):  # fold1 and 1
+            folds = {}
+        others = sorted(tops - folds.keys())
+        if not others:
             return _Tops(kind, tops, folds)
-        ordered = sorted(tops)
-        numbers = _numbered(ordered) or range(1, len(ordered) + 1)
-        folds = dict(zip(ordered, numbers, strict=True))
+        numbers = (_numbered(others) if not folds else []) or range(max(folds.values(), default=0) + 1, 1 << 30)
+        folds |= dict(zip(others, numbers, strict=False))
         shown = ", ".join(f"{fold} is {top}" for top, fold in sorted(folds.items(), key=lambda item: item[1])[:10])
         return _Tops(kind, tops, folds, notes=(f"Folds: {shown}.",))
     return _Tops(kind, tops)

@@ -666,6 +666,7 @@ def test_a_clip_in_another_folder_is_another_clip(tmp_path: Path) -> None:
         (("16000", "44100"), LABELS, "copies"),
         (("wavs", "wavs_16k"), LABELS, "copies"),
         (("16000", "bark", "rain"), (), "copies"),
+        (("16000",), LABELS, "such as"),
         (("audio", "extra"), LABELS, "copies"),
         *(((f"{name}1", f"{name}2", f"{name}3"), LABELS, "--folders folds") for name in ("", "cv", "part_", "Session")),
         (("fold_a", "fold_b"), LABELS, "--folders folds"),
@@ -713,6 +714,7 @@ def test_numbered_folders_can_be_folds(tmp_path: Path) -> None:
     [
         ("folds", ("cv3", "cv5", "cv10"), (3, 5, 10)),
         ("folds", ("fold_a", "fold_b"), (1, 2)),
+        ("folds", ("fold2", "fold5", "extra"), (2, 5, 6)),
         ("splits", ("train-clean", "train-other", "test-clean"), (1, 3)),
         ("splits", ("train_16k", "holdout_16k"), (1, 3)),
     ],
@@ -727,7 +729,8 @@ def test_folders_of_any_name_are_what_the_flag_says(
     catalog = load_catalog(tmp_path, ReadOptions(folders=told))
     assert (catalog.class_names, catalog.fold_numbers) == (LABELS, folds)
     if told == "folds":
-        assert all(f"{fold} is {top}" in capsys.readouterr().err for fold, top in [(folds[0], tops[0])])
+        said = capsys.readouterr().err
+        assert all(f"{fold} is {top}" in said for fold, top in zip(folds, tops, strict=True))
     else:
         assert "cv1 in" in message_of_odd_part(tmp_path)
 
