@@ -211,8 +211,3 @@ def assign_folds(sources: Sequence[str], classes: Sequence[str], n_folds: int) -
         filled[fold] += counts[index]
         fold_of_source[index] = fold + 1
     return [int(fold) for fold in fold_of_source[source_index]]
-
-
-def _draw(name: str) -> str:
-    """Returns a sort key that looks random and is the same everywhere; a name need not be text."""
-    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()

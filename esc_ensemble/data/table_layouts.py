@@ -103,8 +103,8 @@ def _table_folders(root: Path) -> list[Path]:
 def _no_tables_of_clips(found: list[Path], root: Path) -> dict[Path, str]:
     """Finds tables beside folders of audio that are about the classes or about something else: table -> note on it.
 
-    A table about the classes has one row for each folder of audio, in a column of classes. One about something else has
-    no cell that is the name of a file of audio or of a folder of such.
+    A table about the classes has one row for each folder of audio, in a column of classes. One about something else
+    lacks a column for files or for classes, and has no cell that is the name of a file of audio or of a folder of such.
     """
     audio = [file for file in walk(root).files if is_audio(file)] if found else []
     folders = {same_text(file.parent.name) for file in audio if file.parent != root}
@@ -121,8 +121,13 @@ def _no_tables_of_clips(found: list[Path], root: Path) -> dict[Path, str]:
         classes = [set(columns[name]) for name in CLASS_COLUMNS if len(set(columns.get(name, ()))) == len(rows)]
         if any(folders <= names for names in classes):
             notes[file] = f"{file} is about the classes, not the clips: not used (--table NAME takes it)."
-        elif not any(inside.intersection(map(_last_part, cells)) for cells in columns.values()) and not any(
-            is_audio(Path(cell)) for cells in columns.values() for cell in cells
+            continue
+        of_clips = FILE_COLUMNS & columns.keys() and find_column(tuple(columns), CLASS_COLUMNS)
+        cells = [cell for column in columns.values() for cell in column]
+        if (
+            not of_clips
+            and not inside.intersection(map(_last_part, cells))
+            and not any(is_audio(Path(c)) for c in cells)
         ):
             notes[file] = f"{file} names no clip of {root}: not used."
     return notes

@@ -220,6 +220,9 @@ def test_a_table_whose_names_are_written_otherwise_is_told_so(tmp_path: Path) ->
     (tmp_path / "train.csv").write_text("id,label\n0,owl\n1,frog\n2,owl\n3,frog\n")
     assert 'has "0" in its column "id"' in message(tmp_path, n_folds=2)
     assert "called as 0000" in message(tmp_path, n_folds=2)
+    for site in ("north", "south"):  # folders that could be classes make it no less a table of clips
+        wav(tmp_path / site / f"1{site}.wav")
+    assert 'has "0" in its column "id"' in message(tmp_path, n_folds=2)
 
 
 @pytest.mark.parametrize("other", [{"bird": "a"}, {"bird": "b"}, {}])
