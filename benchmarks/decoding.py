@@ -1,0 +1,213 @@
+"""What is decoded of each kind of audio file, next to what ffmpeg decodes.
+
+Each file of the library in `kinds.py` is decoded by the package (from its path and from its bytes), by the service, by
+the Kaggle kernel and by ffmpeg, all as mono at 16 kHz. The rule: the same length as ffmpeg within 20 ms and the right
+sound at the end, or a refusal that says why; no refusal of a whole file; no file with samples missing accepted; and
+the four agree. The exit code is 1 where a kind breaks it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from audio_bytes import ffmpeg, signal
+from kinds import Kind, kinds
+
+import kaggle_kernel
+from esc_ensemble.data.audio import decode
+from esc_ensemble.errors import EscError
+from esc_ensemble.serve.hearing import read
+from esc_ensemble.serve.limits import Limits
+
+RATE = 16000
+TOLERANCE_SECONDS = 0.02
+AGREEMENT_SECONDS = 0.002
+"""By which the package, the service and the kernel may differ: they round differently."""
+END_SECONDS = 0.1
+LEAST_LIKENESS = 0.6
+"""Correlation of the decoded end with that of the signal; the worst codec of the library reaches more, a wrong place
+much less."""
+MOST_SILENT_SECONDS = 0.02
+"""A longer silence stands for samples that are lost: the signal has none."""
+VAGUE = (
+    *("unspecified internal error", "unknown error", "unknown reason", "system error", "no error"),
+    *("psf_fseek", "file does not exist or is not a regular file"),
+)
+
+Waveform = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What one decoder made of a file."""
+
+    seconds: float | None = None
+    """None where it refused."""
+    likeness: float = 0.0
+    """Of its end to that of the signal."""
+    silent_seconds: float = 0.0
+    """Longest silence inside it."""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one kind of file."""
+
+    name: str
+    true_seconds: float | None
+    ffmpeg: Decoded
+    ours: dict[str, Decoded]
+    """By decoder: path, bytes, service, kernel."""
+    broken: tuple[str, ...]
+    """Rules."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only kinds with this in their name")
+    parser.add_argument("--failing", action="store_true", help="only rows that break a rule")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    rows = compare([kind for kind in kinds() if arguments.only in kind.name])
+    for line in table([row for row in rows if row.broken or not arguments.failing]):
+        print(line)
+    broken = Counter(rule.partition(":")[0] for row in rows for rule in row.broken)
+    n_failing = sum(bool(row.broken) for row in rows)
+    print(f"\n{len(rows)} kinds in {time.perf_counter() - started:.0f} s, {n_failing} break a rule")
+    for rule, number in broken.most_common():
+        print(f"{number:5} {rule}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+    sys.exit(1 if n_failing else 0)
+
+
+def compare(some: Iterable[Kind]) -> list[Row]:
+    """Makes files and decodes them, a few at a time."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda item: _row(item[1], Path(folder), item[0]), enumerate(some)))
+
+
+def _row(kind: Kind, folder: Path, number: int) -> Row:
+    path = folder / str(number) / f"file{kind.suffix}"
+    path.parent.mkdir()
+    content = kind.content
+    path.write_bytes(content)
+    decoders: dict[str, Callable[[], Waveform]] = {
+        "path": lambda: decode(path, RATE),
+        "bytes": lambda: decode(io.BytesIO(content), RATE, name=path.name),
+        "service": lambda: read(io.BytesIO(content), RATE, Limits()),
+        "kernel": lambda: kaggle_kernel.read_clip(path, RATE),
+    }
+    ours = {name: _try(kind, work, path) for name, work in decoders.items()}
+    reference = _try(kind, lambda: _ffmpeg(path), path)
+    path.unlink()
+    return Row(kind.name, kind.true_seconds, reference, ours, tuple(judge(kind, reference, ours)))
+
+
+def _try(kind: Kind, work: Callable[[], Waveform], path: Path) -> Decoded:
+    try:
+        waveform = work()
+    except (EscError, kaggle_kernel.KernelError) as error:
+        return Decoded(message=str(error).replace(str(path), path.name))
+    except Exception as error:  # noqa: BLE001 - any other is a finding
+        return Decoded(message=f"{type(error).__name__}: {error}")
+    return Decoded(len(waveform) / RATE, likeness(waveform, kind.ends_at), silence(waveform, kind.ends_at))
+
+
+def _ffmpeg(path: Path) -> Waveform:
+    done = ffmpeg(["-i", path, "-map", "0:a:0", "-ac", "1", "-ar", str(RATE), "-f", "f32le", "pipe:1"])
+    if not done.stdout:
+        raise EscError((done.stderr.decode(errors="replace").strip().splitlines() or ["no output"])[-1])
+    return np.frombuffer(done.stdout, dtype="<f4")
+
+
+def likeness(waveform: Waveform, ends_at: float) -> float:
+    """Returns the correlation of the end of the signal with the place near the waveform's end that is most like it.
+
+    Encoders add samples at both ends; so the place is looked for in the last 0.3 s.
+    """
+    stop = round(ends_at * RATE)
+    pattern = signal(RATE)[max(0, stop - round(END_SECONDS * RATE)) : stop]
+    tail = waveform[-(len(pattern) + round(0.2 * RATE)) :].astype(np.float64)
+    if len(pattern) < 0.02 * RATE or len(tail) < len(pattern):
+        return 1.0 if len(pattern) < 0.02 * RATE and np.any(waveform) else 0.0
+    energy = np.convolve(tail**2, np.ones(len(pattern)), "valid") * float(np.sum(pattern**2))
+    found = np.correlate(tail, pattern, "valid") / np.sqrt(np.maximum(energy, 1e-9))
+    return round(float(np.max(found)), 3)
+
+
+def silence(waveform: Waveform, ends_at: float) -> float:
+    """Returns the length of the longest silence within the first copy of the signal, less what encoders add to it."""
+    inside = waveform[round(0.15 * RATE) : round((ends_at - 0.05) * RATE)]
+    loud = np.flatnonzero(np.abs(inside) > 0.003)
+    return round(float(np.max(np.diff(loud, prepend=0, append=len(inside)), initial=0)) / RATE, 4)
+
+
+def judge(kind: Kind, reference: Decoded, ours: dict[str, Decoded]) -> list[str]:
+    """Returns the rules that are broken, each as `rule: decoder`.
+
+    Any length between that of the signal and that of ffmpeg is right: what lies between is padding of encoders.
+    """
+    broken = []
+    asked = {name: found for name, found in ours.items() if kind.served or name != "service"}
+    known = [seconds for seconds in (kind.true_seconds, reference.seconds if kind.by_ffmpeg else None) if seconds]
+    for name, found in asked.items():
+        if found.seconds is None:
+            if kind.whole and kind.supported:
+                broken.append(f"whole file refused: {name}")
+            if len(found.message) < 10 or any(word in found.message.lower() for word in VAGUE):
+                broken.append(f"refusal does not say why: {name}")
+        elif kind.whole is False or not kind.supported:
+            broken.append(f"truncated or unsupported file accepted: {name}")
+        else:
+            if found.seconds < min(known) - TOLERANCE_SECONDS:
+                broken.append(f"samples lost in silence: {name}")
+            if found.seconds > max(known) + TOLERANCE_SECONDS:
+                broken.append(f"longer than with ffmpeg: {name}")
+            if found.likeness < LEAST_LIKENESS:
+                broken.append(f"the end is not the signal's: {name}")
+            if found.silent_seconds > MOST_SILENT_SECONDS:
+                broken.append(f"silence in place of samples: {name}")
+    lengths = [found.seconds for found in asked.values()]
+    known = [seconds for seconds in lengths if seconds is not None]
+    if (len(known) != len(lengths) and known) or (known and max(known) - min(known) > AGREEMENT_SECONDS):
+        broken.append("decoders differ: " + ", ".join(name for name, found in asked.items() if found.seconds is None))
+    return broken
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Returns lines: seconds by ffmpeg and by us, the difference in ms, the likeness of the end, and what is wrong."""
+    lines = [f"{'kind':58} {'true':>6} {'ffmpeg':>7} {'we':>7} {'ms':>7} {'end':>5}  verdict"]
+    for row in rows:
+        we = row.ours["path"]
+        both = we.seconds is not None and row.ffmpeg.seconds is not None
+        ms = f"{1000 * ((we.seconds or 0) - (row.ffmpeg.seconds or 0)):.1f}" if both else ""
+        cells = [f"{_cell(row.true_seconds):>6} {_cell(row.ffmpeg.seconds):>7} {_cell(we.seconds):>7} {ms:>7}"]
+        cells.append(f"{we.likeness if we.seconds else '':>5}")
+        verdict = "; ".join(row.broken) or "ok"
+        message = next((found.message for found in row.ours.values() if found.message), "")
+        lines.append(f"{row.name:58} {' '.join(cells)}  {verdict}" + (f" ({message})" if message else ""))
+    return lines
+
+
+def _cell(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.3f}"
+
+
+if __name__ == "__main__":
+    main()
