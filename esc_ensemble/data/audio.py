@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from esc_ensemble.data.containers import missing_end
+from esc_ensemble.data.containers import Spliced, read_structure
 from esc_ensemble.data.walk import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, absence, is_audio
 from esc_ensemble.errors import DataError, TooLongError
 
@@ -30,104 +30,135 @@ BLOCK_SAMPLES = 1 << 20
 UNKNOWN_FRAMES = 1 << 62
 """The library gives a number above this where the writer streamed to a pipe and could not tell the length."""
 QUALITY = "HQ"
+CANCEL_DB = -20.0
+"""Averaging the channels of a recording leaves about -3 dB of them; below this they cancel."""
 
 Waveform = npt.NDArray[np.float32]
 
 
-def decode(source: Path | BinaryIO, sample_rate: int, *, name: str = "", max_seconds: float = math.inf) -> Waveform:
+def ignore(_: str) -> None:
+    """Does nothing with a message."""
+
+
+def decode(
+    source: Path | BinaryIO,
+    sample_rate: int,
+    *,
+    channel: int = 0,
+    name: str = "",
+    max_seconds: float = math.inf,
+    note: Callable[[str], object] = ignore,
+) -> Waveform:
     """Reads a file as mono at `sample_rate` in Hz.
 
-    Channels are averaged; the resampler is soxr's HQ, after which the few samples that overshoot are clipped.
+    The resampler is soxr's HQ, after which the few samples that overshoot are clipped.
 
     Args:
         source: the file, or its content, open for reading bytes.
         sample_rate: in Hz.
+        channel: 0 averages all channels; 1 takes the first (left) alone, 2 the second, and of fewer the last.
         name: what the file is called in messages; its path where not given.
         max_seconds: a longer one is refused before more of it is decoded.
+        note: called with what is worth a message but no error: channels that cancel when they are averaged.
 
     Returns:
         (T,) float32 in [-1, 1].
 
     Raises:
         TooLongError: it is longer than `max_seconds`.
-        DataError: the file is absent, empty, not audio or cut short, or its samples are none, not finite or far out
+        DataError: the file is absent, empty, not audio or truncated, or its samples are none, not finite or far out
             of range.
     """
-    name = name or str(source)
-    with _told(name), _open(source, name) as file:
-        blocks, n_frames = [], 0
-        for block in _mono_blocks(file, name):
-            n_frames += len(block)
-            _check_size(file, n_frames, name, max_seconds)
-            blocks.append(block)
-        _check_length(file, n_frames, name)
-        mono: Waveform = np.concatenate(blocks)
-        if file.samplerate != sample_rate:
-            mono = soxr.resample(mono, file.samplerate, sample_rate, quality=QUALITY)
-    if mono.size == 0:
-        raise DataError(f"{name} is shorter than one sample at {sample_rate} Hz.")
-    clipped: Waveform = np.clip(mono, -1.0, 1.0).astype(np.float32, copy=False)
-    return clipped
+    return np.concatenate(
+        list(stream(source, sample_rate, channel=channel, name=name, max_seconds=max_seconds, note=note))
+    )
 
 
 def stream(
     source: Path | BinaryIO,
     sample_rate: int,
     *,
+    channel: int = 0,
     name: str = "",
     max_seconds: float = math.inf,
     max_samples: float = math.inf,
+    note: Callable[[str], object] = ignore,
 ) -> Iterator[Waveform]:
-    """Reads a file as `decode` does, piece by piece, so that a recording of many hours needs little memory.
+    """Reads a file as `decode` does, block by block, so that a recording of many hours needs little memory.
 
     Args:
         source: the file, or its content, open for reading bytes.
         sample_rate: in Hz.
+        channel: as for `decode`.
         name: what the file is called in messages; its path where not given.
-        max_seconds: a longer one is refused, at once where its header tells.
+        max_seconds: a longer one is refused, at once where its header says so.
         max_samples: so is one with more samples than this in all channels together: many channels at a high rate
             take long to decode.
+        note: as for `decode`.
 
     Yields:
-        (T,) float32 in [-1, 1], of any length each; one after the other they are what `decode` gives.
+        (T,) float32 in [-1, 1], of any length each; joined they are what `decode` returns.
 
     Raises:
-        DataError: as for `decode`, when the file's end shows it only after its pieces.
+        DataError: as for `decode`, when the file's end shows it only after its blocks.
     """
     name = name or str(source)
-    with _told(name), _open(source, name) as file:
-        if _tells_length(file):
-            _check_size(file, file.frames, name, max_seconds, max_samples)
-        resampler = None
-        if file.samplerate != sample_rate:
-            resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality=QUALITY)
-        n_frames, n_given = 0, 0
-        for block in _mono_blocks(file, name):
-            n_frames += len(block)
-            _check_size(file, n_frames, name, max_seconds, max_samples)
-            piece = block if resampler is None else resampler.resample_chunk(block)
-            n_given += len(piece)
-            if len(piece):
-                yield np.clip(piece, -1.0, 1.0)
-        _check_length(file, n_frames, name)
-        if resampler is not None:
-            rest = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
-            n_given += len(rest)
-            if len(rest):
-                yield np.clip(rest, -1.0, 1.0)
+    seconds, n_samples, n_given = 0.0, 0, 0
+    levels = _Levels()
+    with _explained(name):
+        for file, exact in _open_streams(source, name):
+            if exact and file.frames < UNKNOWN_FRAMES:
+                _check_size(
+                    seconds + file.frames / file.samplerate,
+                    n_samples + file.frames * file.channels,
+                    name,
+                    max_seconds,
+                    max_samples,
+                )
+            resampler = None
+            if file.samplerate != sample_rate:
+                resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality=QUALITY)
+            n_frames = 0
+            for block in _mono_blocks(file, channel, name, levels):
+                n_frames += len(block)
+                n_samples += len(block) * file.channels
+                seconds += len(block) / file.samplerate
+                _check_size(seconds, n_samples, name, max_seconds, max_samples)
+                made = block if resampler is None else resampler.resample_chunk(block)
+                n_given += len(made)
+                if len(made):
+                    yield np.clip(made, -1.0, 1.0)
+            if n_frames < file.frames < UNKNOWN_FRAMES and exact:
+                raise DataError(
+                    f"{name} is truncated: its header promises {file.frames} samples, {n_frames} could be decoded. "
+                    "Fetch or copy it again."
+                )
+            if resampler is not None:
+                rest = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+                n_given += len(rest)
+                if len(rest):
+                    yield np.clip(rest, -1.0, 1.0)
+        if not n_samples:
+            raise DataError(f"{name} holds no samples.")
         if not n_given:
             raise DataError(f"{name} is shorter than one sample at {sample_rate} Hz.")
+    if levels.cancel:
+        note(
+            f"{name}: its channels cancel each other, {levels.difference_db:.0f} dB are left when they are averaged; "
+            "data.channel 1 takes the first one alone"
+        )
 
 
 def length_seconds(path: Path) -> float:
-    """Gives the length of a file as its header has it, in seconds, without decoding it.
+    """Returns the length of a file in seconds, from its headers; 0 where they do not have it.
 
     Raises:
-        DataError: it is absent, empty or not audio.
+        DataError: it is absent, empty, truncated or not audio.
     """
     name = str(path)
-    with _told(name), _open(path, name) as file:
-        return float(file.frames / file.samplerate) if file.frames < UNKNOWN_FRAMES else 0.0
+    with _explained(name):
+        lengths = [file.frames / file.samplerate for file, _ in _open_streams(path, name)]
+    return float(sum(length for length in lengths if length < UNKNOWN_FRAMES / MAX_SAMPLE_RATE))
 
 
 def trim_silence(waveform: Waveform, sample_rate: int, trim_db: float) -> Waveform:
@@ -204,7 +235,7 @@ def prepare(
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _explained(name: str) -> Iterator[None]:
     """Turns what reading a file may end in into a message."""
     try:
         yield
@@ -219,9 +250,8 @@ def _told(name: str) -> Iterator[None]:
         raise DataError(f"{name} cannot be decoded as audio: {error.error_string}") from error
 
 
-@contextmanager
-def _open(source: Path | BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
-    """Opens what has a chance to be whole."""
+def _open_streams(source: Path | BinaryIO, name: str) -> Iterator[tuple[soundfile.SoundFile, bool]]:
+    """Opens a file's streams one after the other, each with whether its number of samples is exact."""
     if isinstance(source, Path) and source.parent.suffix.lower() == ".parquet":
         from esc_ensemble.data.parquet import is_row, read_row  # noqa: PLC0415 - few data sets are stored in Parquet
 
@@ -233,38 +263,70 @@ def _open(source: Path | BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
         if reason:
             raise DataError(f"{name} {reason}.")
         with source.open("rb") as file:
-            _check_end(file, name)
+            yield from _open_each(file, name, source)
     else:
-        _check_end(source, name)
-        source.seek(0)
-    # The name as bytes: it need not be text where file systems do not ask for it.
-    named = os.fsencode(source) if isinstance(source, Path) and os.name == "posix" else source
-    with soundfile.SoundFile(named) as file:
-        if not MIN_SAMPLE_RATE <= file.samplerate <= MAX_SAMPLE_RATE:
-            raise DataError(
-                f"{name} claims a sample rate of {file.samplerate} Hz; those that work are from {MIN_SAMPLE_RATE} to "
-                f"{MAX_SAMPLE_RATE} Hz."
-            )
-        yield file
+        yield from _open_each(source, name, None)
 
 
-def _check_end(file: BinaryIO, name: str) -> None:
-    if not file.read(1):
+def _open_each(file: BinaryIO, name: str, path: Path | None) -> Iterator[tuple[soundfile.SoundFile, bool]]:
+    structure = read_structure(file)
+    n_bytes = file.seek(0, os.SEEK_END)
+    if not n_bytes:
         raise DataError(f"{name} is empty (0 bytes).")
-    cut_short = missing_end(file)
-    if cut_short:
-        raise DataError(f"{name} is cut short: {cut_short}. Fetch or copy it again.")
+    if structure.missing:
+        raise DataError(f"{name} is truncated: {structure.missing}. Fetch or copy it again.")
+    for each in structure.streams:
+        opened: bytes | BinaryIO | Spliced = Spliced(file, each.parts)
+        if each.parts == ((0, n_bytes),):
+            # The name as bytes: it need not be text where file systems do not ask for it.
+            opened = os.fsencode(path) if path is not None and os.name == "posix" else file
+            file.seek(0)
+        with soundfile.SoundFile(opened) as sound:
+            if not MIN_SAMPLE_RATE <= sound.samplerate <= MAX_SAMPLE_RATE:
+                raise DataError(
+                    f"{name} claims a sample rate of {sound.samplerate} Hz; those that work are from {MIN_SAMPLE_RATE} "
+                    f"to {MAX_SAMPLE_RATE} Hz."
+                )
+            yield sound, each.exact
 
 
-def _mono_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Waveform]:
-    """Reads the mean of all channels in blocks: a damaged header may promise more samples than any memory holds."""
+class _Levels:
+    """Energy of the channels, and of what averaging leaves of it."""
+
+    def __init__(self) -> None:
+        self.channels, self.average = 0.0, 0.0
+
+    def add(self, block: npt.NDArray[np.float32], average: Waveform) -> None:
+        """Adds a block (T, channels) and its average (T,)."""
+        self.channels += float(np.vdot(block, block)) / block.shape[1]
+        self.average += float(np.vdot(average, average))
+
+    @property
+    def difference_db(self) -> float:
+        """Level of the average over that of the channels in dB."""
+        return 10.0 * math.log10(max(self.average, 1e-12 * self.channels) / self.channels) if self.channels else 0.0
+
+    @property
+    def cancel(self) -> bool:
+        """Whether averaging loses what the channels hold."""
+        return self.difference_db < CANCEL_DB
+
+
+def _mono_blocks(file: soundfile.SoundFile, channel: int, name: str, levels: _Levels) -> Iterator[Waveform]:
+    """Reads one channel or the mean of all in blocks: a damaged header may promise more samples than memory holds."""
     n_frames = max(1, BLOCK_SAMPLES // file.channels)
     while True:
         block = file.read(n_frames, dtype="float32", always_2d=True)
         if not len(block):
             return
-        with np.errstate(over="ignore", invalid="ignore"):  # told below
-            mono: Waveform = block.mean(axis=1)  # (T, channels) -> (T,)
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            mono: Waveform
+            if channel:
+                mono = np.ascontiguousarray(block[:, min(channel, file.channels) - 1])  # (T, channels) -> (T,)
+            else:
+                mono = block.mean(axis=1)  # (T, channels) -> (T,)
+                if file.channels > 1:
+                    levels.add(block, mono)
         if not np.isfinite(mono).all():
             raise DataError(f"{name} holds samples that are NaN or infinite. Write it again without them.")
         peak = float(np.abs(mono).max())
@@ -276,27 +338,8 @@ def _mono_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Waveform]:
         yield mono
 
 
-def _check_size(
-    file: soundfile.SoundFile, n_frames: int, name: str, max_seconds: float, max_samples: float = math.inf
-) -> None:
-    if n_frames > max_seconds * file.samplerate:
+def _check_size(seconds: float, n_samples: float, name: str, max_seconds: float, max_samples: float) -> None:
+    if seconds > max_seconds:
         raise TooLongError(f"{name} is longer than {max_seconds:g} s.")
-    if n_frames * file.channels > max_samples:
-        raise TooLongError(
-            f"{name} has more than {max_samples:.0f} samples in its {file.channels} channels at {file.samplerate} Hz."
-        )
-
-
-def _tells_length(file: soundfile.SoundFile) -> bool:
-    """Whether the header holds the number of samples; that of an MP3 may be the library's estimate."""
-    return file.format != "MP3" and file.frames < UNKNOWN_FRAMES
-
-
-def _check_length(file: soundfile.SoundFile, n_frames: int, name: str) -> None:
-    if n_frames == 0:
-        raise DataError(f"{name} holds no samples.")
-    if n_frames < file.frames and _tells_length(file):
-        raise DataError(
-            f"{name} is cut short: its header promises {file.frames} samples, {n_frames} could be decoded. Fetch or "
-            "copy it again."
-        )
+    if n_samples > max_samples:
+        raise TooLongError(f"{name} has more than {max_samples:.0f} samples in all its channels together.")

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from esc_ensemble.data.audio import Waveform, stream
-from esc_ensemble.data.containers import container
+from esc_ensemble.data.containers import read_container
 from esc_ensemble.errors import DataError, TooLongError
 from esc_ensemble.infer.classifier import Classifier, Prediction, Window
 from esc_ensemble.infer.output import to_json
@@ -54,7 +54,7 @@ def read(content: BinaryIO, sample_rate: int, limits: Limits) -> Waveform:
         TooLongError: the recording is longer, or has more samples, than allowed.
         DataError: it is damaged.
     """
-    if not container(content):  # the library knows thirty more, some of whose decoders are seldom looked at
+    if not read_container(content):  # the library knows thirty more, some of whose decoders are seldom looked at
         raise NotAudioError(f"{NAME} does not begin as WAV, FLAC, Ogg, Opus, MP3 or AIFF files do.")
     pieces = list(
         stream(content, sample_rate, name=NAME, max_seconds=limits.max_seconds, max_samples=limits.max_samples)

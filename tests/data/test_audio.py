@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from esc_ensemble.data import audio
 from esc_ensemble.data.audio import decode, fit_to_length, prepare, stream, trim_silence
-from esc_ensemble.data.containers import container
+from esc_ensemble.data.containers import read_container
 from esc_ensemble.errors import DataError, TooLongError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
@@ -147,11 +147,12 @@ def test_bytes_in_pieces_are_what_the_file_decodes_to(
 )
 def test_the_first_bytes_name_the_container(tmp_path: Path, suffix: str, name: str) -> None:
     content = write(tmp_path / f"a{suffix}", tone(440, 16000)).read_bytes()
-    assert container(io.BytesIO(content)) == name
+    assert read_container(io.BytesIO(content)) == name
     tag = b"ID3\x04\0\0\0\0\x01\x02" + bytes(130)
-    assert container(io.BytesIO(tag + tag + content)) == name
-    for broken in (b"", content[:1], b"x" + content, tag, tag * 9 + content):
-        assert container(io.BytesIO(broken)) == ""
+    assert read_container(io.BytesIO(tag + tag + content)) == name
+    assert read_container(io.BytesIO(b"x" * 99 + content)) == name
+    for broken in (b"", content[:1], tag, b"x" * 300_000 + content):
+        assert read_container(io.BytesIO(broken)) == ""
 
 
 def test_what_is_too_long_is_refused(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_what_is_too_long_is_refused(tmp_path: Path) -> None:
     assert sum(map(len, stream(io.BytesIO(content), 16000, max_seconds=2.0, max_samples=32000))) == 32000
     with pytest.raises(TooLongError, match=r"The upload is longer than 1\.5 s"):
         list(stream(io.BytesIO(content), 16000, name="The upload", max_seconds=1.5))
-    with pytest.raises(TooLongError, match="more than 31999 samples in its 2 channels at 8000 Hz"):
+    with pytest.raises(TooLongError, match="more than 31999 samples in all its channels"):
         list(stream(io.BytesIO(content), 16000, max_samples=31999))
     with pytest.raises(TooLongError, match="longer than"):
         decode(io.BytesIO(content), 16000, max_seconds=1.5)
