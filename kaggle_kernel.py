@@ -36,6 +36,7 @@ import platform
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -44,13 +45,15 @@ import time
 import traceback
 import unicodedata
 import zipfile
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -86,6 +89,7 @@ MARGIN = 8192  # Samples of silence around a clip that is resampled.
 MAX_SECONDS = 600.0  # Of longer recordings the middle is heard.
 MAX_PEAK = 16.0
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz
+UNKNOWN_FRAMES = 1 << 62  # libsndfile's number of samples is above this where a file does not say how many.
 WRITE_EVERY = 20.0
 LAST_SECONDS = 1.0
 STOPPED = 130
@@ -893,6 +897,709 @@ def open_submission(inputs: Inputs, settings: Settings) -> Submission:
 
 # --- Audio ------------------------------------------------------------------------------------------------------------
 
+# --- copied from esc_ensemble/data/containers.py
+
+BLOCK_BYTES = 1 << 18
+SEARCH_BYTES = 1 << 18
+"""How far into a file the beginning of audio is looked for."""
+UNKNOWN_SIZE = 0x7F00_0000
+"""Writers that cannot go back to fill in a 32-bit size leave 0 or a number from here on."""
+FORGIVEN_BYTES = 128
+"""A size may be too large by this or by the length of the header: some writers count the header too."""
+FEW_BYTES = 16
+"""Of the last MPEG frame that may be missing."""
+SYNC_FRAMES = 4
+"""Consecutive MPEG frames that are taken for audio where other bytes are before them."""
+DECODER_DELAY = 529
+"""Samples that MP3 decoders drop at the beginning of a stream with a header that says how many more to drop."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What libsndfile decodes at a time."""
+
+    parts: tuple[bytes | tuple[int, int], ...]
+    """Its content: bytes, and ranges (start, end) of the file."""
+    exact: bool = True
+    """Whether as many samples must come out as its header promises; not where writers leave another number."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a file is made of."""
+
+    streams: tuple[Stream, ...] = ()
+    missing: str = ""
+    """Why samples are missing; empty where none are."""
+    end: int = 0
+    """Where the last stream ends."""
+    container: str = ""
+    """WAV, AIFF, W64, CAF, AU, FLAC, Ogg or MP3; empty where it is none of them."""
+
+
+class Reader:
+    """Random access to the bytes of a file, a block at a time."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.size = file.seek(0, io.SEEK_END)
+        self._start, self._block = 0, b""
+
+    def at(self, position: int, n_bytes: int) -> bytes:
+        """Returns `n_bytes` from `position` on, or fewer at the end of the file."""
+        offset = position - self._start
+        if offset < 0 or offset + n_bytes > len(self._block):
+            self.file.seek(position)
+            self._start, self._block, offset = position, self.file.read(max(n_bytes, BLOCK_BYTES)), 0
+        return self._block[offset : offset + n_bytes]
+
+    def find(self, wanted: bytes, start: int, stop: int) -> int:
+        """Returns the first position of `wanted` from `start` on that ends by `stop`, or -1."""
+        while start + len(wanted) <= stop:
+            n_bytes = min(BLOCK_BYTES, stop - start)
+            place = self.at(start, n_bytes).find(wanted)
+            if place >= 0:
+                return start + place
+            start += max(1, n_bytes - len(wanted) + 1)
+        return -1
+
+
+class Spliced(io.RawIOBase):
+    """A read-only file made of ranges of another one and of bytes in between."""
+
+    def __init__(self, file: BinaryIO, parts: Sequence[bytes | tuple[int, int]]) -> None:
+        super().__init__()
+        self._file, self._parts = file, parts
+        self._starts, n_bytes = [], 0
+        for part in parts:
+            self._starts.append(n_bytes)
+            n_bytes += _length(part)
+        self._size, self._position, self._number = n_bytes, 0, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = (0, self._position, self._size)[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        n_wanted, n_done = min(len(view), max(0, self._size - self._position)), 0
+        while n_done < n_wanted:
+            got = self._read_part(n_wanted - n_done)
+            if not got:
+                break
+            view[n_done : n_done + len(got)] = got
+            n_done += len(got)
+            self._position += len(got)
+        return n_done
+
+    def _read_part(self, n_bytes: int) -> bytes:
+        """Reads on from the position, in one part alone."""
+        if self._starts[self._number] > self._position:
+            self._number = 0
+        while self._number + 1 < len(self._starts) and self._starts[self._number + 1] <= self._position:
+            self._number += 1
+        part, offset = self._parts[self._number], self._position - self._starts[self._number]
+        if isinstance(part, bytes):
+            return part[offset : offset + n_bytes]
+        self._file.seek(part[0] + offset)
+        return self._file.read(min(n_bytes, part[1] - part[0] - offset))
+
+
+def _length(part: bytes | tuple[int, int]) -> int:
+    return len(part) if isinstance(part, bytes) else part[1] - part[0]
+
+
+def read_structure(file: BinaryIO) -> Structure:
+    """Reads what a file is made of.
+
+    Args:
+        file: open for reading bytes; its position does not matter.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    reader = Reader(file)
+    container, start = _locate(reader)
+    if not container:
+        return Structure((Stream(((0, reader.size),)),))
+    found = _read_one(reader, container, start)
+    structure = found
+    while not found.missing:  # files that were put one behind the other
+        start = _after_tags(reader, found.end, reader.size)
+        following = _container_at(reader, start) if start + 16 <= reader.size else ""
+        if following in ("", "MP3", "AU"):
+            break
+        found = _read_one(reader, following, start)
+        structure = replace(structure, streams=structure.streams + found.streams, missing=found.missing)
+    return replace(structure, container=container)
+
+
+def read_container(file: BinaryIO) -> str:
+    """Names the container: WAV, AIFF, W64, CAF, AU, FLAC, Ogg or MP3; empty where it is none of them.
+
+    Args:
+        file: open for reading bytes; its position does not matter.
+    """
+    return _locate(Reader(file))[0]
+
+
+def _read_one(reader: Reader, container: str, start: int) -> Structure:
+    if container == "FLAC":
+        return _read_flac(reader, start)
+    if container == "Ogg":
+        return _read_ogg(reader, start)
+    if container == "MP3":
+        return _read_mpeg(reader, start, reader.size)
+    if container == "AU":
+        return _read_au(reader, start)
+    return _read_chunks(reader, start, FORMS[container])
+
+
+# Where audio begins
+
+W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+W64_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+MAGICS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", W64_RIFF, b"caff", b".snd")
+OTHER_MAGICS = (
+    *(b"\x1aE\xdf\xa3", b"0&\xb2u", b"#!AMR", b"wvpk", b"MAC ", b"TTA1", b"ADIF", b"\xff\xf1", b"\xff\xf9", b"DSD "),
+    *(b"FRM8", b"%PDF", b"PK\x03\x04", b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"\x1f\x8b", b"version https://git-lfs"),
+)
+"""First bytes of files in which what looks like audio is chance, or not for libsndfile."""
+
+
+def _locate(reader: Reader) -> tuple[str, int]:
+    """Returns the container and where it begins, behind tags and bytes that are no audio."""
+    start = _after_tags(reader, 0, reader.size)
+    found = _container_at(reader, start)
+    head = reader.at(start, 32)
+    if found or head.startswith(OTHER_MAGICS) or head[4:8] == b"ftyp":
+        return found, start
+    stop = min(reader.size, start + SEARCH_BYTES)
+    places = [reader.find(magic, start, stop) for magic in MAGICS]
+    for place in sorted(place for place in places if place >= 0):
+        found = _container_at(reader, place)
+        if found:
+            return found, place
+    frame = _next_frame(reader, start, stop)
+    return ("MP3", frame) if frame >= 0 else ("", 0)
+
+
+def _container_at(reader: Reader, start: int) -> str:
+    """Names the container that begins at `start`."""
+    head = reader.at(start, 16).ljust(16)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
+        return "WAV"
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "AIFF"
+    if head == W64_RIFF:
+        return "W64"
+    if (head[:4] in (b"fLaC", b"OggS")) or head[:6] == b"caff\0\1":
+        return {b"f": "FLAC", b"O": "Ogg", b"c": "CAF"}[head[:1]]
+    if head[:4] == b".snd" and struct.unpack(">I", head[4:8])[0] in range(24, 1 << 16):
+        return "AU"
+    return "MP3" if _in_step(reader, start, reader.size) else ""
+
+
+def _after_tags(reader: Reader, start: int, stop: int) -> int:
+    """Skips tags before and behind audio: ID3v1, ID3v2, APE, Lyrics3."""
+    while start < stop:
+        head = reader.at(start, 32)
+        if head[:3] == b"ID3" and len(head) >= 10:
+            size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+            start += 10 + size + (10 if head[5] & 0x10 else 0)
+        elif head[:3] == b"TAG":
+            start += 128
+        elif head[:8] == b"APETAGEX" and len(head) == 32:
+            size, flags = struct.unpack("<12xI4xI8x", head)
+            start += 32 + (size if flags & 0x2000_0000 else 0)
+        elif head[:11] == b"LYRICSBEGIN":
+            end = reader.find(b"LYRICS200", start, stop)
+            start = end + 9 if end >= 0 else stop
+        else:
+            break
+    return min(start, stop)
+
+
+# Chunks: WAV, AIFF, W64, CAF
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a container writes chunks."""
+
+    first: int
+    """Where the first one begins."""
+    samples: bytes
+    """Name of the one with the samples."""
+    size: str
+    """How a size is written, for `struct`."""
+    outer: int
+    """Where the size of the whole is; -1 where there is none."""
+    align: int
+    counted: int = 0
+    """Bytes of a chunk's header that its size includes."""
+
+
+FORMS = {
+    "WAV": _Form(12, b"data", "<I", 4, 2),
+    "AIFF": _Form(12, b"SSND", ">I", 4, 2),
+    "W64": _Form(40, b"data" + W64_TAIL, "<Q", 16, 8, 24),
+    "CAF": _Form(8, b"data", ">q", -1, 1),
+}
+
+
+def _read_chunks(reader: Reader, start: int, form: _Form) -> Structure:
+    if reader.at(start, 4) == b"RIFX":
+        form = replace(form, size=">I")
+    chunks = dict(_walk_chunks(reader, start + form.first, start, form))
+    if form.samples not in chunks:
+        return Structure(missing="it ends before its samples begin")
+    body, size = chunks[form.samples]
+    at_size = body - struct.calcsize(form.size)
+    at_outer, outer_format, size_format = start + form.outer, form.size, form.size
+    if reader.at(start, 4) == b"RF64" and b"ds64" in chunks and size == 0xFFFF_FFFF:
+        at_outer = chunks[b"ds64"][0]
+        at_size, outer_format, size_format = at_outer + 8, "<Q", "<Q"
+        size = _unpack(reader, size_format, at_size)
+    header = 0 if form.counted else 8  # not in the size of the whole
+    end = reader.size
+    told = start + header + _unpack(reader, outer_format, at_outer) if form.outer >= 0 else end
+    left = end - body
+    if _is_unknown(size, size_format):
+        stop = _end_of_unknown(reader, body, told, size, form)
+    elif size > left:
+        if size - left > max(FORGIVEN_BYTES, min(body - start, 4 * FORGIVEN_BYTES)):
+            return Structure(missing=f"its header promises {size} bytes of samples, {left} are there")
+        stop = end
+    else:
+        stop = body + size
+        behind = stop + (start - stop) % form.align
+        if behind < told <= end and not _are_chunks(reader, behind, told, start, form):
+            stop = told  # the size of the whole was brought up to date, that of the samples was not
+    name, (at_format, n_format) = ("fmt ", chunks.get(b"fmt ", (0, 0)))
+    if form.samples == b"data" and name and n_format and reader.at(at_format, 2) in (b"\x55\0", b"\x50\0"):
+        return _read_mpeg(reader, body, stop)
+    outer_end = told if stop <= told <= end + 1 and stop == body + size else stop
+    patches = []
+    if stop != body + size:
+        patches.append((at_size, struct.pack(size_format, stop - body + form.counted)))
+    if form.outer >= 0 and told != outer_end:
+        patches.append((at_outer, struct.pack(outer_format, outer_end - start - header)))
+    outer_end = min(outer_end, end)
+    parts = _patched(start, outer_end, sorted(patches)) if patches or start or outer_end < end else ((0, end),)
+    return Structure((Stream(parts),), end=outer_end + (start - outer_end) % form.align)
+
+
+def _walk_chunks(reader: Reader, position: int, start: int, form: _Form) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    """Yields names of chunks with where their content begins and its size, until that of the samples."""
+    n_name, n_size = len(form.samples), struct.calcsize(form.size)
+    while position + n_name + n_size <= reader.size:
+        name = reader.at(position, n_name)
+        body = position + n_name + n_size
+        size = _unpack(reader, form.size, position + n_name) - form.counted
+        yield name, (body, size)
+        if name == form.samples or size < 0:
+            return
+        end = body + size
+        padding = (start - end) % form.align
+        # Some writers leave out the byte that makes lengths even.
+        position = end if padding == 1 and reader.at(end, n_name) == form.samples else end + padding
+
+
+def _are_chunks(reader: Reader, position: int, stop: int, start: int, form: _Form) -> bool:
+    """Whether what is from `position` to `stop` is nothing but chunks, or too little to be one."""
+    n_name, n_size = len(form.samples), struct.calcsize(form.size)
+    while position + n_name + n_size <= stop:
+        name = reader.at(position, 4)
+        size = _unpack(reader, form.size, position + n_name) - form.counted
+        if not all(0x20 <= byte < 0x7F for byte in name) or size < 0:
+            return False
+        position += n_name + n_size + size
+        position += (start - position) % form.align
+    return position <= stop + 1 or stop == reader.size
+
+
+def _is_unknown(size: int, size_format: str) -> bool:
+    return size <= 0 or size >= (UNKNOWN_SIZE if size_format.endswith("I") else 1 << 62)
+
+
+def _end_of_unknown(reader: Reader, body: int, told: int, size: int, form: _Form) -> int:
+    """Returns where samples end whose size was never filled in."""
+    end = reader.size
+    if size == 0 and body < told == end and _are_chunks(reader, body, end, body, form):
+        return body  # there are none
+    return _before_tags(reader, body, told if body < told < end else end)
+
+
+def _before_tags(reader: Reader, start: int, stop: int) -> int:
+    """Returns `stop`, or where a tag of a fixed place before it begins."""
+    if stop - 128 >= start and reader.at(stop - 128, 3) == b"TAG":
+        stop -= 128
+    if stop - 32 >= start and reader.at(stop - 32, 8) == b"APETAGEX":
+        size, flags = struct.unpack("<12xI4xI8x", reader.at(stop - 32, 32))
+        stop -= size + (32 if flags & 0x8000_0000 else 0)
+    return max(start, stop)
+
+
+def _read_au(reader: Reader, start: int) -> Structure:
+    offset, size = struct.unpack(">4xII", reader.at(start, 12))
+    body = start + offset
+    left = reader.size - body
+    if not _is_unknown(size, ">I") and size - left > FORGIVEN_BYTES:
+        return Structure(missing=f"its header promises {size} bytes of samples, {left} are there")
+    stop = body + size if 0 < size <= left else _before_tags(reader, body, reader.size)
+    parts = _patched(start, stop, [(start + 8, struct.pack(">I", min(stop - body, 0xFFFF_FFFF)))])
+    return Structure((Stream(parts if start or stop != body + size else ((0, reader.size),)),), end=stop)
+
+
+def _unpack(reader: Reader, size_format: str, position: int) -> int:
+    n_bytes = struct.calcsize(size_format)
+    return int(struct.unpack(size_format, reader.at(position, n_bytes).ljust(n_bytes, b"\0"))[0])
+
+
+def _patched(start: int, stop: int, patches: Sequence[tuple[int, bytes]]) -> tuple[bytes | tuple[int, int], ...]:
+    """Returns the parts of a range in which bytes at some positions are replaced."""
+    parts: list[bytes | tuple[int, int]] = []
+    for position, content in patches:
+        parts += [(start, position), content]
+        start = position + len(content)
+    return (*parts, (start, stop))
+
+
+# FLAC
+
+
+def _read_flac(reader: Reader, start: int) -> Structure:
+    """Holds the number of samples in the header to the last frame's."""
+    stop = reader.find(b"fLaC\0\0\0\x22", start + 4, reader.size)
+    stop = reader.size if stop < 0 else stop
+    told = struct.unpack(">Q", reader.at(start + 18, 8).ljust(8, b"\0"))[0]
+    n_told = told & ((1 << 36) - 1)
+    (block_size,) = struct.unpack(">H", reader.at(start + 8, 2).ljust(2, b"\0"))
+    n_found = _last_flac_sample(reader, start + 42, stop, block_size)
+    parts: tuple[bytes | tuple[int, int], ...] = ((start, stop),)
+    if n_found > n_told:
+        parts = _patched(start, stop, [(start + 18, struct.pack(">Q", told - n_told + n_found))])
+    return Structure((Stream(parts),), end=stop)
+
+
+def _last_flac_sample(reader: Reader, start: int, stop: int, fixed_size: int) -> int:
+    """Returns the number of samples up to the end of the last frame, by that frame's header; 0 where none is found."""
+    tail_start = max(start, stop - BLOCK_BYTES)
+    tail = reader.at(tail_start, stop - tail_start)
+    place = len(tail)
+    while (place := tail.rfind(b"\xff", 0, place)) >= 0:
+        head = tail[place : place + 16]
+        if len(head) < 6 or head[1] & 0xFE != 0xF8:
+            continue
+        n_coded = max(1, next((n for n in range(8) if not head[4] & 0x80 >> n), 8))
+        size_code, rate_code = head[2] >> 4, head[2] & 15
+        n_size = {6: 1, 7: 2}.get(size_code, 0)
+        end = 4 + n_coded + n_size + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+        if not size_code or len(head) <= end or _crc8(head[:end]) != head[end]:
+            continue
+        number = head[4] & (0x7F >> n_coded if n_coded > 1 else 0x7F)
+        for byte in head[5 : 4 + n_coded]:
+            number = number << 6 | byte & 0x3F
+        if size_code == 1:
+            size = 192
+        elif n_size:
+            size = 1 + int.from_bytes(head[4 + n_coded : 4 + n_coded + n_size], "big")
+        else:
+            size = 576 << size_code - 2 if size_code < 6 else 256 << size_code - 8
+        return (number if head[1] & 1 else number * fixed_size) + size
+    return 0
+
+
+def _crc8(content: bytes) -> int:
+    crc = 0
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x07) & 0xFF if crc & 0x80 else crc << 1
+    return crc
+
+
+# Ogg
+
+OGG_FIRST = 2
+
+
+@dataclass
+class _Link:
+    """A logical stream of an Ogg file."""
+
+    serial: bytes
+    kind: str
+    """vorbis, opus, speex, flac, or empty where it is no audio."""
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    bodies: list[tuple[int, int]] = field(default_factory=list)
+    number: int = 0
+    """Of the next page."""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A page, or what is in the place of one."""
+
+    start: int
+    body: int
+    stop: int
+    flags: int = 0
+    serial: bytes = b""
+    number: int = 0
+    damage: str = ""
+
+
+def _read_ogg(reader: Reader, start: int) -> Structure:
+    links: list[_Link] = []
+    end = start
+    for page in _pages(reader, start):
+        if page.damage:
+            if page.stop >= reader.size:
+                return Structure(missing=page.damage)
+            if links:
+                links[-1].problem = page.damage
+            continue
+        link = next((each for each in reversed(links) if each.serial == page.serial), None)
+        if page.flags & OGG_FIRST and (link is None or link.number > 1 or page.number == 0):
+            link = _Link(page.serial, _codec(reader.at(page.body, 8)), number=page.number)
+            links.append(link)
+        if link is not None:
+            # Recordings of a broadcast go on anywhere behind the pages with the headers.
+            if page.number > link.number and len(link.ranges) > 2 and not link.problem:
+                link.problem = f"{page.number - link.number} pages before byte {page.start} are not there"
+            link.number = page.number + 1
+            link.ranges.append((page.start, page.stop))
+            link.bodies.append((page.body, page.stop))
+        end = page.stop
+    audio = [link for link in links if link.kind]
+    if not audio:
+        return Structure(missing="it has no stream of Vorbis, Opus, Speex or FLAC that begins")
+    problem = next((link.problem for link in audio if link.problem), "")
+    return Structure(tuple(_ogg_stream(link) for link in audio), missing=problem, end=end)
+
+
+def _pages(reader: Reader, position: int) -> Iterator[_Page]:
+    """Yields the pages of an Ogg file, and one with a damage for each that is not whole."""
+    while 0 <= position < reader.size:
+        head = reader.at(position, 27 + 255)
+        if head[:5] == b"OggS\0":
+            n_head = 27 + (head[26] if len(head) >= 27 else 0)
+            stop = position + n_head + sum(head[27:n_head])
+            page = reader.at(position, stop - position)
+            if len(head) < 27 or len(page) < stop - position:
+                if reader.find(b"OggS\0", position + 1, reader.size) < 0:
+                    yield _Page(position, position, reader.size, damage="its last page is not whole")
+            elif _ogg_crc(page[:22] + bytes(4) + page[26:]) == head[22:26]:
+                number = int.from_bytes(head[18:22], "little")
+                yield _Page(position, position + n_head, stop, head[5], head[14:18], number)
+                position = stop
+                continue
+            else:
+                yield _Page(position, position, position, damage=f"the page at byte {position} is damaged")
+        # Bytes that are no page: the next one may be behind them.
+        position = reader.find(b"OggS\0", position + 1, reader.size)
+
+
+def _ogg_stream(link: _Link) -> Stream:
+    """Returns the pages of a link; of FLAC what they hold, which is a FLAC file but for its first 9 bytes."""
+    if link.kind == "flac":
+        bodies = [(link.bodies[0][0] + 9, link.bodies[0][1]), *link.bodies[1:]]
+        return Stream(_joined(bodies))
+    return Stream(_joined(link.ranges), exact=False)
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Joins ranges that touch."""
+    joined = [ranges[0]]
+    for start, stop in ranges[1:]:
+        if start == joined[-1][1]:
+            joined[-1] = (joined[-1][0], stop)
+        else:
+            joined.append((start, stop))
+    return tuple(joined)
+
+
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _ogg_crc(page: bytes) -> bytes:
+    """Returns a page's checksum: zlib's polynomial, with the bits of each byte in the other order."""
+    crc = zlib.crc32(page.translate(REVERSED), 0xFFFF_FFFF) ^ 0xFFFF_FFFF
+    return crc.to_bytes(4, "big").translate(REVERSED)
+
+
+def _codec(head: bytes) -> str:
+    return {b"\x01vorbis": "vorbis", b"OpusHea": "opus", b"Speex  ": "speex", b"\x7fFLAC\1\0": "flac"}.get(head[:7], "")
+
+
+# MPEG audio
+
+
+@dataclass
+class _Run:
+    """Consecutive MPEG frames that one decoder takes."""
+
+    kind: tuple[int, int, bool]
+    """Version and layer, rate (of layers I and II also the bit rate), whether mono."""
+    ranges: list[tuple[int, int]]
+    n_frames: int = 0
+
+
+def _read_mpeg(reader: Reader, start: int, stop: int) -> Structure:
+    """Counts the frames, so that the decoder need not estimate how many there are."""
+    runs: list[_Run] = []
+    position, n_gaps, n_lacking = start, 0, 0
+    while position + 4 <= stop:
+        head = reader.at(position, 4)
+        n_frame = _frame_bytes(head)
+        kind = _frame_kind(head)
+        if n_frame and not (runs and kind == runs[-1].kind and position == runs[-1].ranges[-1][1]):
+            n_frame = n_frame if _in_step(reader, position, stop) else 0
+            if n_frame and (not runs or kind != runs[-1].kind):
+                runs.append(_Run(kind, [(position, position)]))
+            elif n_frame:
+                runs[-1].ranges.append((position, position))
+        if n_frame:
+            n_lacking = max(0, position + n_frame - stop)
+            runs[-1].ranges[-1] = (runs[-1].ranges[-1][0], min(stop, position + n_frame))
+            runs[-1].n_frames += 1
+            position += n_frame
+            continue
+        behind = _after_tags(reader, position, stop)
+        if behind == position:
+            behind = _next_frame(reader, position + 1, stop)
+            if behind < 0:
+                break
+            n_gaps += 1
+        position = behind
+    streams = []
+    for run in runs:
+        promised, stream = _mpeg_stream(reader, run, bytes(n_lacking) if run is runs[-1] else b"")
+        n_missing = promised - run.n_frames
+        if n_missing > 1 and (n_lacking or n_gaps):
+            return Structure(missing=f"its header promises {promised} frames, {run.n_frames} are there")
+        if n_missing >= 0 and promised and n_lacking > FEW_BYTES:
+            return Structure(missing=f"{n_lacking} bytes of its last frame are not there")
+        streams.append(stream)
+    return Structure(tuple(streams), end=stop)
+
+
+def _mpeg_stream(reader: Reader, run: _Run, filling: bytes) -> tuple[int, Stream]:
+    """Returns the number of frames that the header promises (0: none), and the frames under a header that is right."""
+    start = run.ranges[0][0]
+    first = reader.at(start, _frame_bytes(reader.at(start, 4)))
+    ranges: list[bytes | tuple[int, int]] = [*run.ranges, filling]
+    if first[1] & 0x06 != 0x02:  # layers I and II have no such header, and one bit rate
+        return 0, Stream(_without_empty(*ranges), exact=False)
+    side = 4 + ((9 if run.kind[2] else 17) if not first[1] & 0x08 else (17 if run.kind[2] else 32))
+    side = next((place for place in (side, side + 2) if first[place : place + 4] in (b"Xing", b"Info")), 0)
+    if side and first[side + 7] & 1:
+        promised = int.from_bytes(first[side + 8 : side + 12], "big")
+        n_audio = run.n_frames - 1
+        lame = side + 8 + sum(size for bit, size in ((1, 4), (2, 4), (4, 100), (8, 4)) if first[side + 7] & bit)
+        changed = bytearray(first)
+        changed[side + 8 : side + 12] = n_audio.to_bytes(4, "big")
+        if first[side + 7] & 2:
+            changed[side + 12 : side + 16] = sum(map(_length, ranges)).to_bytes(4, "big")
+        if promised != n_audio and len(first) >= lame + 24:
+            changed[lame + 22] &= 0xF0  # how many samples to drop at the end is of another end
+            changed[lame + 23] = 0
+        ranges[0] = (start + len(first), run.ranges[0][1])
+        return promised + 1, Stream(_without_empty(bytes(changed), *ranges))
+    n_samples = 1152 if first[1] & 0x08 else 576
+    header = _info_frame(first, run.n_frames + 1, n_samples - DECODER_DELAY)
+    return 0, Stream(_without_empty(header, _silent_frame(first), *ranges))
+
+
+def _without_empty(*parts: bytes | tuple[int, int]) -> tuple[bytes | tuple[int, int], ...]:
+    return tuple(part for part in parts if _length(part))
+
+
+def _silent_frame(like: bytes) -> bytes:
+    """Returns a frame without sound, long enough for a header in it."""
+    for rate in range(9, 15):
+        head = bytes([0xFF, like[1] | 1, rate << 4 | like[2] & 0x0C, like[3]])
+        if _frame_bytes(head) >= 192:
+            break
+    return head.ljust(_frame_bytes(head), b"\0")
+
+
+def _info_frame(like: bytes, n_frames: int, delay: int) -> bytes:
+    """Returns a frame that says how many frames follow, and how many samples of them to drop besides the decoder's."""
+    frame = bytearray(_silent_frame(like))
+    mono = like[3] >> 6 == 3
+    side = 4 + ((9 if mono else 17) if not like[1] & 0x08 else (17 if mono else 32))
+    tag = b"Info" + struct.pack(">II", 1, n_frames) + b"LAME3.100".ljust(21, b"\0") + (delay << 12).to_bytes(3, "big")
+    frame[side : side + len(tag)] = tag
+    return bytes(frame)
+
+
+STEPS = (
+    *((4,) * 14, (4, 2, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4, 8, 8), (4, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4, 8)),
+    *((4, 2, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 4, 4), *((1,) * 8 + (2,) * 6,) * 2),
+)
+"""From each bit rate to the next in units of 8 kbit/s: MPEG-1 layers I, II, III, then MPEG-2 and 2.5."""
+
+
+@lru_cache(1 << 12)
+def _frame_bytes(head: bytes) -> int:
+    """Returns the length of the MPEG frame with these first 4 bytes, or 0 where they are no header of one."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return 0
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    number, rate_number, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
+    if version == 1 or layer == 4 or number in (0, 15) or rate_number == 3:
+        return 0
+    rate = (44100, 48000, 32000)[rate_number] >> {3: 0, 2: 1, 0: 2}[version]
+    table = STEPS[(0 if version == 3 else 3) + layer - 1]
+    bits = 8000 * sum(table[:number])
+    if layer == 1:
+        return (12 * bits // rate + padding) * 4
+    return (72 if layer == 3 and version != 3 else 144) * bits // rate + padding
+
+
+def _frame_kind(head: bytes) -> tuple[int, int, bool]:
+    bit_rate = 0 if head[1] & 0x06 == 0x02 else head[2] & 0xF0
+    return head[1] & 0x1E, head[2] & 0x0C | bit_rate, head[3] >> 6 == 3
+
+
+def _in_step(reader: Reader, position: int, stop: int) -> bool:
+    """Whether several MPEG frames of one kind follow each other from `position` on, or as many as there is room for."""
+    kind = None
+    for count in range(SYNC_FRAMES):
+        head = reader.at(position, 4)
+        n_frame = _frame_bytes(head) if position + 4 <= stop else 0
+        if not n_frame or (kind is not None and (head[1] & 0x1E, head[2] & 0x0C) != kind):
+            return count > 1 and (position + 4 > stop or _after_tags(reader, position, stop) > position)
+        kind = head[1] & 0x1E, head[2] & 0x0C
+        position += n_frame
+    return True
+
+
+def _next_frame(reader: Reader, position: int, stop: int) -> int:
+    """Returns the next position from which MPEG frames follow each other, or -1."""
+    while (position := reader.find(b"\xff", position, stop)) >= 0:
+        if _in_step(reader, position, reader.size):
+            return position
+        position += 1
+    return -1
+
+
+# --- end of the copy
+
 
 def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     """Changes the rate of a waveform (T,) in Hz, within about 1e-3 of soxr's HQ, which the models were trained with.
@@ -937,30 +1644,46 @@ def fast_length(least: int) -> int:
     return best
 
 
-def read_clip(path: Path, sample_rate: int) -> np.ndarray:
-    """Reads a file as a mono waveform (T,) float32 in [-1, 1].
+def read_clip(path: Path, sample_rate: int, channel: int = 0) -> np.ndarray:
+    """Reads a file as a mono waveform (T,) float32 in [-1, 1]: the mean of all channels, or one, counted from 1.
 
     Raises:
-        KernelError: it holds no sound.
+        KernelError: it is no audio, or some of it is missing.
     """
     if program := pointer_in(path):
         raise KernelError(f"it is a pointer of {program}, not audio")
     try:
-        with soundfile.SoundFile(path) as file:
-            if not MIN_RATE <= file.samplerate <= MAX_RATE:
-                raise KernelError(f"its rate is {file.samplerate} Hz; {MIN_RATE} to {MAX_RATE} can be")
-            n_most = int(MAX_SECONDS * file.samplerate)
-            if file.frames > n_most:
-                file.seek((file.frames - n_most) // 2)
-            samples = file.read(n_most, dtype="float32", always_2d=True).mean(axis=1)  # (T, channels) -> (T,)
-            rate = int(file.samplerate)
+        with path.open("rb") as file:
+            structure = read_structure(file)
+            if structure.missing:
+                raise KernelError(f"it is truncated: {structure.missing}")
+            parts = [read_stream(Spliced(file, each.parts), each, sample_rate, channel) for each in structure.streams]
     except (OSError, RuntimeError, ValueError, MemoryError) as error:  # LibsndfileError is a RuntimeError
         raise KernelError(str(error)) from error
-    if not round(len(samples) * sample_rate / max(1, rate)):
+    waveform = np.concatenate(parts)
+    if not len(waveform):
         raise KernelError("it holds no samples, or less than one at the model's rate")
-    if not np.isfinite(samples).all() or np.abs(samples).max() > MAX_PEAK:
+    return np.clip(waveform, -1.0, 1.0)
+
+
+def read_stream(source: Any, stream: Stream, sample_rate: int, channel: int) -> np.ndarray:
+    """Reads what libsndfile decodes at a time as a waveform (T,) float32; of a very long one the middle."""
+    with soundfile.SoundFile(source) as file:
+        rate = int(file.samplerate)
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise KernelError(f"its rate is {rate} Hz; {MIN_RATE} to {MAX_RATE} can be")
+        n_most = int(MAX_SECONDS * rate)
+        if n_most < file.frames < UNKNOWN_FRAMES:
+            file.seek((file.frames - n_most) // 2)
+        samples = file.read(n_most, dtype="float32", always_2d=True)  # (T, channels)
+        if stream.exact and len(samples) < min(file.frames, n_most) and file.frames < UNKNOWN_FRAMES:
+            raise KernelError(f"it is truncated: of {file.frames} samples {len(samples)} could be decoded")
+    mono = samples[:, min(channel, samples.shape[1]) - 1] if channel else samples.mean(axis=1)
+    if not np.isfinite(mono).all() or np.abs(mono).max(initial=0.0) > MAX_PEAK:
         raise KernelError("its samples are not finite, or far out of [-1, 1]")
-    return np.clip(resample(samples, rate, sample_rate), -1.0, 1.0)
+    if not round(len(mono) * sample_rate / rate):
+        return np.zeros(0, dtype=np.float32)
+    return resample(mono, rate, sample_rate)
 
 
 # --- Models -----------------------------------------------------------------------------------------------------------

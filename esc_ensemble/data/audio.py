@@ -25,7 +25,7 @@ from esc_ensemble.errors import DataError, TooLongError
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 MAX_PEAK = 16.0
 TRIM_FRAME_SECONDS = 0.01
-BLOCK_SAMPLES = 1 << 20
+BLOCK_SAMPLES = 1 << 16
 """Of all channels together, decoded at a time."""
 UNKNOWN_FRAMES = 1 << 62
 """The library gives a number above this where the writer streamed to a pipe and could not tell the length."""

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esc_ensemble.data.audio import decode, fit_to_length, trim_silence
+from esc_ensemble.data.containers import __file__ as containers_file
 from esc_ensemble.data.walk import __file__ as walk_file
 from esc_ensemble.errors import DataError
 from esc_ensemble.infer import Classifier
@@ -285,7 +286,8 @@ def test_kernel_and_package_agree_on_every_form(
 def test_the_rules_of_samples_are_the_packages() -> None:
     """The kernel is one file: it carries copies."""
     ours = Path(kernel.__file__).read_text(encoding="utf-8")
-    for file, start in ((rules_file, "BLANKS = ("), (walk_file, "AUDIO_SUFFIXES = (")):
+    copies = ((rules_file, "BLANKS = ("), (walk_file, "AUDIO_SUFFIXES = ("), (containers_file, "BLOCK_BYTES = "))
+    for file, start in copies:
         theirs, end = Path(file).read_text(encoding="utf-8"), "# --- end of the copy"
         copy = ours[ours.index(start) : ours.index(end, ours.index(start))]
         assert copy == theirs[theirs.index(start) : theirs.index(end)], f"copy {file} into the kernel again"
