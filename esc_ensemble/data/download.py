@@ -93,9 +93,7 @@ def fetch_archive(archive: Archive, out: Path, pause_seconds: float = 2.0) -> Pa
     """Do what `fetch` does for any archive. `pause_seconds` is the first wait before a new try; it doubles.
 
     Raises:
-        ConfigError: as for `fetch`.
-        DataError: as for `fetch`.
-        WorkError: as for `fetch`.
+        EscError: as for `fetch`.
     """
     try:
         from esc_ensemble.data.transfer import Transfer, download  # noqa: PLC0415 - no other command needs requests

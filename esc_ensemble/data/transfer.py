@@ -16,7 +16,7 @@ import requests
 
 from esc_ensemble.errors import WorkError
 from esc_ensemble.files import disk_errors
-from esc_ensemble.progress import progress
+from esc_ensemble.progress import progress, say
 
 MEGABYTE = 1_000_000
 CHUNK_BYTES = 1 << 16  # what a broken connection may lose
@@ -37,7 +37,7 @@ class Transfer:
 
     @property
     def whole(self) -> Path:
-        """The complete file."""
+        """The complete file; another name than `target`, so that we delete no file that we did not make."""
         return self.target.with_name(self.target.name + ".whole")
 
     @property
@@ -55,8 +55,7 @@ def download(transfer: Transfer, pause_seconds: float = 2.0) -> Path:
     """Download `transfer.url`, continuing the part that an earlier try has left, and return the complete file.
 
     The part is only continued where the server says that the file is still the same (`If-Range`, RFC 9110);
-    a server that knows no ranges sends the whole file again. Five failures in a row without a new byte end
-    it.
+    a server that knows no ranges sends the whole file again. Five failures in a row without a new byte end it.
 
     Raises:
         WorkError: there is no such file, no connection, or no space on the disk.
@@ -74,6 +73,7 @@ def download(transfer: Transfer, pause_seconds: float = 2.0) -> Path:
                     f"Could not fetch {transfer.url}: {_reason(error)}. Run the command again to go on where it "
                     f"stopped, or fetch that file by hand and put it at {transfer.target}."
                 ) from error
+            say(f"{_reason(error)}; trying again.")
             time.sleep(pause_seconds * 2**failures)
     return transfer.whole
 
