@@ -95,7 +95,7 @@ def folds(
 
 
 def fetch(name: Literal["esc50", "esc10", "urbansound8k"], /, *, out: Path = Path("data")) -> None:
-    """Download an official data set; a broken download goes on where it stopped.
+    """Download an official data set and check its table and clips; a stopped download continues.
 
     Args:
         name: Which one.

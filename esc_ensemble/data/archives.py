@@ -1,4 +1,8 @@
-"""Unpacking archives from the web: plain files inside the folder and nothing else."""
+"""Unpacking archives from the web: plain files inside the folder and nothing else.
+
+`shutil.unpack_archive` with `filter="data"` is not enough: it changes paths that leave the folder instead of refusing
+the archive, writes links, has no limits, and takes a tar cut between two files for whole.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +59,7 @@ def unpack(packed: Path, folder: Path, limits: Limits | None = None) -> None:
             with stream, place.open("xb") as file:
                 shutil.copyfileobj(stream, file, 1 << 20)
     except DAMAGED as error:
-        raise DataError(f"{packed} is damaged ({error}). Delete it and fetch it again.") from error
+        raise DataError(f"{packed} is damaged ({error}).") from error
 
 
 def _safe_parts(packed: Path, name: str) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import sys
 import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import pytest
 
 from esc_ensemble.data.archives import Limits, unpack
 from esc_ensemble.data.download import ARCHIVES, Archive, fetch, fetch_archive
-from esc_ensemble.errors import ConfigError, DataError, WorkError
+from esc_ensemble.errors import ConfigError, DataError, DiskError, WorkError
+from esc_ensemble.files import folder_lock
 
 
 @dataclass
@@ -95,18 +98,41 @@ def tarred(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-SET = {"ESC-50-master/meta/esc50.csv": b"filename\n", "ESC-50-master/audio/a.wav": bytes(range(256)) * 12000}
+TABLE = b"filename,fold\na.wav,1\nb.wav,2\n"
+SET = {
+    "ESC-50-abc/meta/esc50.csv": TABLE,
+    "ESC-50-abc/audio/1/a.wav": bytes(range(256)) * 12000,
+    "ESC-50-abc/audio/2/b.wav": b"x",
+}
+NOWHERE = "http://127.0.0.1:9/set.zip"
+
+
+def archive_at(url: str, md5: str = "") -> Archive:
+    return Archive(
+        url=url,
+        file_name="set.zip",
+        folder="SET",
+        table="meta/esc50.csv",
+        clip="audio/{fold}/{filename}",
+        n_clips=2,
+        megabytes=3,
+        md5=md5,
+        table_sha256=hashlib.sha256(TABLE).hexdigest(),
+    )
 
 
 def archive_of(site: Site, md5: str = "") -> Archive:
-    return Archive(site.url, "set.zip", "SET", "meta/esc50.csv", megabytes=3, md5=md5)
+    return archive_at(site.url, md5)
 
 
 def assert_fetched(folder: Path) -> None:
-    assert (folder / "audio" / "a.wav").read_bytes() == SET["ESC-50-master/audio/a.wav"]
+    assert (folder / "audio" / "1" / "a.wav").read_bytes() == SET["ESC-50-abc/audio/1/a.wav"]
     assert (folder / "meta" / "esc50.csv").is_file()
-    left = [path.name for path in folder.parent.iterdir() if not path.name.endswith(".lock")]
-    assert left == [folder.name]
+    assert files_in(folder.parent) == [folder.name]
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
 def test_fetch_unpacks_and_is_done_once(site: Site, tmp_path: Path) -> None:
@@ -118,20 +144,20 @@ def test_fetch_unpacks_and_is_done_once(site: Site, tmp_path: Path) -> None:
 
 
 def test_a_cut_connection_is_resumed(site: Site, tmp_path: Path) -> None:
-    site.content, site.cut_after = zipped(SET), [1_000_000, 500_000]
+    site.content, site.cut_after = zipped(SET), [1 << 20, 1 << 19]
     assert_fetched(fetch_archive(archive_of(site), tmp_path, pause_seconds=0.0))
-    assert site.asked == ["", "bytes=1000000-", "bytes=1500000-"]
+    assert site.asked == ["", "bytes=1048576-", "bytes=1572864-"]
 
 
 def test_a_later_run_resumes_too(site: Site, tmp_path: Path) -> None:
-    site.content, site.cut_after, site.status = zipped(SET), [1_000_000], []
+    site.content, site.cut_after, site.status = zipped(SET), [1 << 20], []
     site.cut_after += [0] * 5
     with pytest.raises(WorkError, match="Run the command again"):
         fetch_archive(archive_of(site), tmp_path, pause_seconds=0.0)
-    assert (tmp_path / "set.zip.part").stat().st_size == 1_000_000
+    assert (tmp_path / "set.zip.part").stat().st_size == 1 << 20
     site.asked.clear()
     assert_fetched(fetch_archive(archive_of(site), tmp_path, pause_seconds=0.0))
-    assert site.asked == ["bytes=1000000-"]
+    assert site.asked == ["bytes=1048576-"]
 
 
 def test_a_file_that_changed_meanwhile_is_begun_again(site: Site, tmp_path: Path) -> None:
@@ -184,15 +210,14 @@ def test_a_busy_server_is_asked_again_and_a_wrong_address_is_not(site: Site, tmp
 
 
 def test_no_connection_says_what_to_do(tmp_path: Path) -> None:
-    archive = Archive("http://127.0.0.1:9/set.zip", "set.zip", "SET", "meta/esc50.csv", megabytes=3)
+    archive = archive_at(NOWHERE)
     with pytest.raises(WorkError, match=r"http://127\.0\.0\.1:9/set\.zip: no connection.*by hand"):
         fetch_archive(archive, tmp_path, pause_seconds=0.0)
 
 
 def test_a_file_put_there_by_hand_is_used_and_kept(tmp_path: Path) -> None:
     (tmp_path / "set.zip").write_bytes(zipped(SET))
-    archive = Archive("http://127.0.0.1:9/set.zip", "set.zip", "SET", "meta/esc50.csv", megabytes=3)
-    assert (fetch_archive(archive, tmp_path) / "audio" / "a.wav").is_file()
+    assert (fetch_archive(archive_at(NOWHERE), tmp_path) / "audio" / "1" / "a.wav").is_file()
     assert (tmp_path / "set.zip").is_file()
 
 
@@ -202,7 +227,88 @@ def test_a_wrong_checksum_is_refused(site: Site, tmp_path: Path) -> None:
         fetch_archive(archive_of(site, md5="0" * 32), tmp_path)
     assert not (tmp_path / "SET").exists()
     good = archive_of(site, hashlib.md5(site.content).hexdigest())
-    assert (fetch_archive(good, tmp_path) / "audio" / "a.wav").is_file()
+    assert (fetch_archive(good, tmp_path) / "audio" / "1" / "a.wav").is_file()
+
+
+def without(name: str) -> dict[str, bytes]:
+    return {path: content for path, content in SET.items() if path != name}
+
+
+WRONG_CONTENT = {
+    "another table": (
+        SET | {"ESC-50-abc/meta/esc50.csv": TABLE + b"\n"},
+        r"esc50\.csv has SHA-256 \w+, published \w+\.",
+    ),
+    "missing": (without("ESC-50-abc/audio/2/b.wav"), r"does not hold its 2 clips:\n  - audio/2/b\.wav is missing"),
+    "empty": (SET | {"ESC-50-abc/audio/2/b.wav": b""}, r"does not hold its 2 clips:\n  - audio/2/b\.wav is empty"),
+    "damaged": ({}, "holds no"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CONTENT)
+def test_content_that_is_not_the_published_one_is_refused(site: Site, tmp_path: Path, name: str) -> None:
+    files, message = WRONG_CONTENT[name]
+    site.content = zipped(files)
+    with pytest.raises(DataError, match=message) as caught:
+        fetch_archive(archive_of(site), tmp_path)
+    assert "Run the command again" in str(caught.value)
+    assert files_in(tmp_path) == ["set.zip.wrong"]
+    site.content = zipped(SET)
+    assert (fetch_archive(archive_of(site), tmp_path) / "audio" / "2" / "b.wav").is_file()
+
+
+def test_a_table_that_names_too_few_clips(site: Site, tmp_path: Path) -> None:
+    site.content = zipped(SET)
+    with pytest.raises(DataError, match=r"does not hold its 3 clips:\n  - meta/esc50\.csv names 2 clips"):
+        fetch_archive(replace(archive_of(site), n_clips=3), tmp_path)
+    assert not (tmp_path / "SET").exists()
+
+
+def test_a_folder_that_lost_a_clip_is_not_taken_for_whole(site: Site, tmp_path: Path) -> None:
+    site.content = zipped(SET)
+    folder = fetch_archive(archive_of(site), tmp_path)
+    (folder / "audio" / "2" / "b.wav").unlink()
+    with pytest.raises(DataError, match=r"SET exists, but (.|\n)*b\.wav is missing(.|\n)*Move it away"):
+        fetch_archive(archive_of(site), tmp_path)
+    assert (folder / "audio" / "1" / "a.wav").is_file()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_stopped_while_unpacking_it_goes_on_without_a_download(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    site.content = zipped(SET)
+
+    def stop(packed: Path, folder: Path) -> None:
+        (folder / "meta").mkdir()
+        (folder / "meta" / "esc50.csv").write_bytes(TABLE)
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, DiskError)):
+        patch.setattr("esc_ensemble.data.download.unpack", stop)
+        fetch_archive(archive_of(site), tmp_path)
+    assert files_in(tmp_path) == ["set.zip.whole"]
+    assert_fetched(fetch_archive(archive_at(NOWHERE), tmp_path))
+
+
+def test_killed_while_unpacking_it_goes_on_and_tidies_up(site: Site, tmp_path: Path) -> None:
+    site.content = zipped(SET)
+    (tmp_path / "set.zip.whole").write_bytes(site.content)
+    (tmp_path / ".SET-abcdef.part" / "new" / "audio").mkdir(parents=True)
+    assert_fetched(fetch_archive(archive_of(site), tmp_path))
+
+
+def test_one_process_at_a_time(site: Site, tmp_path: Path) -> None:
+    with folder_lock(tmp_path), pytest.raises(WorkError, match=r"Another process .* choose another folder with --out"):
+        fetch_archive(archive_of(site), tmp_path)
+    assert site.asked == []
+
+
+def test_without_requests_the_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "esc_ensemble.data.transfer", raising=False)
+    monkeypatch.setitem(sys.modules, "requests", None)
+    with pytest.raises(ConfigError, match=r'requests is not installed.*pip install "esc_ensemble\[train\]"'):
+        fetch("esc50", tmp_path)
 
 
 def test_a_stranger_in_the_way_is_not_touched(site: Site, tmp_path: Path) -> None:
@@ -284,5 +390,6 @@ def test_names_of_datasets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert ARCHIVES["esc10"] == ARCHIVES["esc50"]
     (tmp_path / "ESC-50" / "meta").mkdir(parents=True)
     (tmp_path / "ESC-50" / "meta" / "esc50.csv").write_text("x")
-    assert fetch("esc10", tmp_path) == tmp_path / "ESC-50"
+    with pytest.raises(DataError, match="published ca660da"):
+        fetch("esc10", tmp_path)
     assert "--esc10" in capsys.readouterr().err
