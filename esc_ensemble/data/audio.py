@@ -18,7 +18,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from esc_ensemble.data.containers import Spliced, read_structure
+from esc_ensemble.data.containers import Spliced, Stream, read_structure
 from esc_ensemble.data.walk import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, absence, is_audio
 from esc_ensemble.errors import DataError, TooLongError
 
@@ -30,6 +30,9 @@ BLOCK_SAMPLES = 1 << 16
 UNKNOWN_FRAMES = 1 << 62
 """The library gives a number above this where the writer streamed to a pipe and could not tell the length."""
 QUALITY = "HQ"
+LOST_SECONDS = 0.02
+"""Less is what encoders round by."""
+CONVERT = f"convert it to one of {' '.join(AUDIO_SUFFIXES)}"
 CANCEL_DB = -20.0
 """Averaging the channels of a recording leaves about -3 dB of them; below this they cancel."""
 
@@ -106,14 +109,11 @@ def stream(
     seconds, n_samples, n_given = 0.0, 0, 0
     levels = _Levels()
     with _explained(name):
-        for file, exact in _open_streams(source, name):
-            if exact and file.frames < UNKNOWN_FRAMES:
+        for file, part in _open_streams(source, name):
+            if part.exact and file.frames < UNKNOWN_FRAMES:
+                promised = file.frames * file.channels
                 _check_size(
-                    seconds + file.frames / file.samplerate,
-                    n_samples + file.frames * file.channels,
-                    name,
-                    max_seconds,
-                    max_samples,
+                    seconds + file.frames / file.samplerate, n_samples + promised, name, max_seconds, max_samples
                 )
             resampler = None
             if file.samplerate != sample_rate:
@@ -128,11 +128,7 @@ def stream(
                 n_given += len(made)
                 if len(made):
                     yield np.clip(made, -1.0, 1.0)
-            if n_frames < file.frames < UNKNOWN_FRAMES and exact:
-                raise DataError(
-                    f"{name} is truncated: its header promises {file.frames} samples, {n_frames} could be decoded. "
-                    "Fetch or copy it again."
-                )
+            _check_end(file, part, n_frames, name)
             if resampler is not None:
                 rest = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
                 n_given += len(rest)
@@ -245,13 +241,12 @@ def _explained(name: str) -> Iterator[None]:
         raise DataError(f"{name} cannot be read: {error.strerror or error}.") from error
     except soundfile.LibsndfileError as error:
         if is_audio(Path(name), OTHER_AUDIO_SUFFIXES):
-            convert = f"convert it to one of {' '.join(AUDIO_SUFFIXES)}"
-            raise DataError(f"{name} is of a kind that cannot be decoded; {convert}") from error
+            raise DataError(f"{name} is of a kind that cannot be decoded; {CONVERT}.") from error
         raise DataError(f"{name} cannot be decoded as audio: {error.error_string}") from error
 
 
-def _open_streams(source: Path | BinaryIO, name: str) -> Iterator[tuple[soundfile.SoundFile, bool]]:
-    """Opens a file's streams one after the other, each with whether its number of samples is exact."""
+def _open_streams(source: Path | BinaryIO, name: str) -> Iterator[tuple[soundfile.SoundFile, Stream]]:
+    """Opens a file's streams one after the other."""
     if isinstance(source, Path) and source.parent.suffix.lower() == ".parquet":
         from esc_ensemble.data.parquet import is_row, read_row  # noqa: PLC0415 - few data sets are stored in Parquet
 
@@ -268,26 +263,34 @@ def _open_streams(source: Path | BinaryIO, name: str) -> Iterator[tuple[soundfil
         yield from _open_each(source, name, None)
 
 
-def _open_each(file: BinaryIO, name: str, path: Path | None) -> Iterator[tuple[soundfile.SoundFile, bool]]:
+def _open_each(file: BinaryIO, name: str, path: Path | None) -> Iterator[tuple[soundfile.SoundFile, Stream]]:
     structure = read_structure(file)
     n_bytes = file.seek(0, os.SEEK_END)
     if not n_bytes:
         raise DataError(f"{name} is empty (0 bytes).")
     if structure.missing:
         raise DataError(f"{name} is truncated: {structure.missing}. Fetch or copy it again.")
+    if structure.other:
+        raise DataError(f"{name} holds {structure.other}, which cannot be decoded as audio; {CONVERT}.")
     for each in structure.streams:
         opened: bytes | BinaryIO | Spliced = Spliced(file, each.parts)
         if each.parts == ((0, n_bytes),):
             # The name as bytes: it need not be text where file systems do not ask for it.
             opened = os.fsencode(path) if path is not None and os.name == "posix" else file
             file.seek(0)
-        with soundfile.SoundFile(opened) as sound:
+        try:
+            sound = soundfile.SoundFile(opened)
+        except soundfile.LibsndfileError as error:
+            if structure.container:
+                raise
+            raise DataError(f"{name} cannot be decoded: its first bytes are of no known kind of audio.") from error
+        with sound:
             if not MIN_SAMPLE_RATE <= sound.samplerate <= MAX_SAMPLE_RATE:
                 raise DataError(
                     f"{name} claims a sample rate of {sound.samplerate} Hz; those that work are from {MIN_SAMPLE_RATE} "
                     f"to {MAX_SAMPLE_RATE} Hz."
                 )
-            yield sound, each.exact
+            yield sound, each
 
 
 class _Levels:
@@ -314,11 +317,18 @@ class _Levels:
 
 def _mono_blocks(file: soundfile.SoundFile, channel: int, name: str, levels: _Levels) -> Iterator[Waveform]:
     """Reads one channel or the mean of all in blocks: a damaged header may promise more samples than memory holds."""
-    n_frames = max(1, BLOCK_SAMPLES // file.channels)
+    n_frames, n_read = max(1, BLOCK_SAMPLES // file.channels), 0
     while True:
-        block = file.read(n_frames, dtype="float32", always_2d=True)
+        try:
+            block = file.read(n_frames, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise DataError(
+                f"{name} is damaged or truncated: decoding stopped after {n_read / file.samplerate:.2f} s "
+                f"({error.error_string.strip()}). Fetch or copy it again."
+            ) from error
         if not len(block):
             return
+        n_read += len(block)
         with np.errstate(over="ignore", invalid="ignore"):  # reported below
             mono: Waveform
             if channel:
@@ -336,6 +346,20 @@ def _mono_blocks(file: soundfile.SoundFile, channel: int, name: str, levels: _Le
                 "scale."
             )
         yield mono
+
+
+def _check_end(file: soundfile.SoundFile, stream: Stream, n_frames: int, name: str) -> None:
+    """Compares what was decoded of a stream with what is known of it."""
+    if stream.exact and n_frames < file.frames < UNKNOWN_FRAMES:
+        raise DataError(
+            f"{name} is truncated: its header promises {file.frames} samples, {n_frames} could be decoded. Fetch or "
+            "copy it again."
+        )
+    if n_frames / file.samplerate < stream.least_seconds - LOST_SECONDS:
+        raise DataError(
+            f"{name} is damaged: {n_frames / file.samplerate:.2f} s of {stream.least_seconds:.2f} s could be decoded. "
+            "Fetch or copy it again."
+        )
 
 
 def _check_size(seconds: float, n_samples: float, name: str, max_seconds: float, max_samples: float) -> None:

@@ -27,6 +27,8 @@ UNKNOWN_SIZE = 0x7F00_0000
 """Writers that cannot go back to fill in a 32-bit size leave 0 or a number from here on."""
 FORGIVEN_BYTES = 128
 """A size may be too large by this or by the length of the header: some writers count the header too."""
+FEW_SAMPLES = 1024
+"""Bytes behind a file that are too few to ask what they are."""
 FEW_BYTES = 16
 """Of the last MPEG frame that may be missing."""
 SYNC_FRAMES = 4
@@ -43,6 +45,8 @@ class Stream:
     """Its content: bytes, and ranges (start, end) of the file."""
     exact: bool = True
     """Whether as many samples must come out as its header promises; not where writers leave another number."""
+    least_seconds: float = 0.0
+    """Of sound that must come out."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,15 @@ class Structure:
     end: int = 0
     """Where the last stream ends."""
     container: str = ""
-    """WAV, AIFF, W64, CAF, AU, FLAC, Ogg or MP3; empty where it is none of them."""
+    """WAV, AIFF, W64, CAF, AU, NIST, FLAC, Ogg or MP3; empty where it is none of them."""
+    other: str = ""
+    """The kind of a file that is known and not decoded."""
 
 
 class Reader:
     """Random access to the bytes of a file, a block at a time."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO | Spliced) -> None:
         self.file = file
         self.size = file.seek(0, io.SEEK_END)
         self._start, self._block = 0, b""
@@ -88,7 +94,7 @@ class Reader:
 class Spliced(io.RawIOBase):
     """A read-only file made of ranges of another one and of bytes in between."""
 
-    def __init__(self, file: BinaryIO, parts: Sequence[bytes | tuple[int, int]]) -> None:
+    def __init__(self, file: BinaryIO | Spliced, parts: Sequence[bytes | tuple[int, int]]) -> None:
         super().__init__()
         self._file, self._parts = file, parts
         self._starts, n_bytes = [], 0
@@ -152,7 +158,7 @@ def read_structure(file: BinaryIO) -> Structure:
     reader = Reader(file)
     container, start = _locate(reader)
     if not container:
-        return Structure((Stream(((0, reader.size),)),))
+        return Structure((Stream(((0, reader.size),)),), other=_other_kind(reader.at(start, 16)))
     found = _read_one(reader, container, start)
     structure = found
     while not found.missing:  # files that were put one behind the other
@@ -166,7 +172,7 @@ def read_structure(file: BinaryIO) -> Structure:
 
 
 def read_container(file: BinaryIO) -> str:
-    """Names the container: WAV, AIFF, W64, CAF, AU, FLAC, Ogg or MP3; empty where it is none of them.
+    """Names the container: WAV, AIFF, W64, CAF, AU, NIST, FLAC, Ogg or MP3; empty where it is none of them.
 
     Args:
         file: open for reading bytes; its position does not matter.
@@ -183,6 +189,8 @@ def _read_one(reader: Reader, container: str, start: int) -> Structure:
         return _read_mpeg(reader, start, reader.size)
     if container == "AU":
         return _read_au(reader, start)
+    if container == "NIST":
+        return _read_nist(reader, start)
     return _read_chunks(reader, start, FORMS[container])
 
 
@@ -190,20 +198,44 @@ def _read_one(reader: Reader, container: str, start: int) -> Structure:
 
 W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 W64_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
-MAGICS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", W64_RIFF, b"caff", b".snd")
-OTHER_MAGICS = (
-    *(b"\x1aE\xdf\xa3", b"0&\xb2u", b"#!AMR", b"wvpk", b"MAC ", b"TTA1", b"ADIF", b"\xff\xf1", b"\xff\xf9", b"DSD "),
-    *(b"FRM8", b"%PDF", b"PK\x03\x04", b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"\x1f\x8b", b"version https://git-lfs"),
-)
-"""First bytes of files in which what looks like audio is chance, or not for libsndfile."""
+MAGICS = (b"NIST_1A", b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", W64_RIFF, b"caff", b".snd")
+OTHER_KINDS = {
+    b"\x1aE\xdf\xa3": "WebM or Matroska",
+    b"0&\xb2u": "WMA",
+    b"#!AMR": "AMR",
+    b"wvpk": "WavPack",
+    b"MAC ": "Monkey's Audio",
+    b"TTA1": "TTA",
+    b"ADIF": "AAC",
+    b"\xff\xf1": "AAC",
+    b"\xff\xf9": "AAC",
+    b"DSD ": "DSF",
+    b"FRM8": "DSDIFF",
+    b"%PDF": "PDF",
+    b"PK\x03\x04": "ZIP",
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG": "PNG",
+    b"GIF8": "GIF",
+    b"\x1f\x8b": "gzip",
+    b"<!DOCTYPE": "HTML",
+    b"<html": "HTML",
+}
+"""First bytes of files that libsndfile does not decode, in which what looks like audio is chance."""
+
+
+def _other_kind(head: bytes) -> str:
+    return (
+        "MP4"
+        if head[4:8] == b"ftyp"
+        else next((OTHER_KINDS[magic] for magic in OTHER_KINDS if head.startswith(magic)), "")
+    )
 
 
 def _locate(reader: Reader) -> tuple[str, int]:
     """Returns the container and where it begins, behind tags and bytes that are no audio."""
     start = _after_tags(reader, 0, reader.size)
     found = _container_at(reader, start)
-    head = reader.at(start, 32)
-    if found or head.startswith(OTHER_MAGICS) or head[4:8] == b"ftyp":
+    if found or _other_kind(reader.at(start, 16)):
         return found, start
     stop = min(reader.size, start + SEARCH_BYTES)
     places = [reader.find(magic, start, stop) for magic in MAGICS]
@@ -222,13 +254,18 @@ def _container_at(reader: Reader, start: int) -> str:
         return "WAV"
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return "AIFF"
-    if head == W64_RIFF:
-        return "W64"
-    if (head[:4] in (b"fLaC", b"OggS")) or head[:6] == b"caff\0\1":
-        return {b"f": "FLAC", b"O": "Ogg", b"c": "CAF"}[head[:1]]
+    for magic, name in (
+        (W64_RIFF, "W64"),
+        (b"fLaC", "FLAC"),
+        (b"OggS", "Ogg"),
+        (b"caff\0\1", "CAF"),
+        (b"NIST_1A", "NIST"),
+    ):
+        if head.startswith(magic):
+            return name
     if head[:4] == b".snd" and struct.unpack(">I", head[4:8])[0] in range(24, 1 << 16):
         return "AU"
-    return "MP3" if _in_step(reader, start, reader.size) else ""
+    return "MP3" if _in_step(reader, start, reader.size) or _is_free_format(reader, start) else ""
 
 
 def _after_tags(reader: Reader, start: int, stop: int) -> int:
@@ -307,6 +344,10 @@ def _read_chunks(reader: Reader, start: int, form: _Form) -> Structure:
         behind = stop + (start - stop) % form.align
         if behind < told <= end and not _are_chunks(reader, behind, told, start, form):
             stop = told  # the size of the whole was brought up to date, that of the samples was not
+        elif told <= behind and _may_be_samples(reader, behind):
+            return Structure(
+                missing=f"behind the {size} bytes of samples that its header counts {end - behind} more follow"
+            )
     name, (at_format, n_format) = ("fmt ", chunks.get(b"fmt ", (0, 0)))
     if form.samples == b"data" and name and n_format and reader.at(at_format, 2) in (b"\x55\0", b"\x50\0"):
         return _read_mpeg(reader, body, stop)
@@ -350,6 +391,15 @@ def _are_chunks(reader: Reader, position: int, stop: int, start: int, form: _For
     return position <= stop + 1 or stop == reader.size
 
 
+def _may_be_samples(reader: Reader, position: int) -> bool:
+    """Whether what follows a file is neither another one nor tags, text, zeros or little."""
+    position = _after_tags(reader, position, reader.size)
+    content = reader.at(position, BLOCK_BYTES)
+    if len(content) < FEW_SAMPLES or _container_at(reader, position) not in ("", "MP3"):
+        return False
+    return bool(content.strip(b"\0")) and any(byte < 9 for byte in content[:256])
+
+
 def _is_unknown(size: int, size_format: str) -> bool:
     return size <= 0 or size >= (UNKNOWN_SIZE if size_format.endswith("I") else 1 << 62)
 
@@ -383,6 +433,23 @@ def _read_au(reader: Reader, start: int) -> Structure:
     return Structure((Stream(parts if start or stop != body + size else ((0, reader.size),)),), end=stop)
 
 
+def _read_nist(reader: Reader, start: int) -> Structure:
+    """Reads a SPHERE file, whose header is text."""
+    words = reader.at(start, 1024).split()
+    fields = {
+        name: int(value)
+        for name, kind, value in zip(words, words[1:], words[2:], strict=False)
+        if kind == b"-i" and value.isdigit()
+    }
+    n_bytes = fields.get(b"sample_count", 0) * fields.get(b"channel_count", 1) * fields.get(b"sample_n_bytes", 0)
+    body = start + (int(words[1]) if words[1:] and words[1].isdigit() else 1024)
+    if n_bytes > reader.size - body + FORGIVEN_BYTES:
+        return Structure(
+            missing=f"its header promises {n_bytes} bytes of samples, {max(0, reader.size - body)} are there"
+        )
+    return Structure((Stream(((start, reader.size),)),), end=reader.size)
+
+
 def _unpack(reader: Reader, size_format: str, position: int) -> int:
     n_bytes = struct.calcsize(size_format)
     return int(struct.unpack(size_format, reader.at(position, n_bytes).ljust(n_bytes, b"\0"))[0])
@@ -408,6 +475,8 @@ def _read_flac(reader: Reader, start: int) -> Structure:
     n_told = told & ((1 << 36) - 1)
     (block_size,) = struct.unpack(">H", reader.at(start + 8, 2).ljust(2, b"\0"))
     n_found = _last_flac_sample(reader, start + 42, stop, block_size)
+    if not n_found and not n_told:
+        return Structure(missing="it ends before its samples begin")
     parts: tuple[bytes | tuple[int, int], ...] = ((start, stop),)
     if n_found > n_told:
         parts = _patched(start, stop, [(start + 18, struct.pack(">Q", told - n_told + n_found))])
@@ -453,7 +522,7 @@ def _crc8(content: bytes) -> int:
 
 # Ogg
 
-OGG_FIRST = 2
+OGG_FIRST, OGG_LAST = 2, 4
 
 
 @dataclass
@@ -467,6 +536,9 @@ class _Link:
     bodies: list[tuple[int, int]] = field(default_factory=list)
     number: int = 0
     """Of the next page."""
+    granules: list[int] = field(default_factory=list)
+    """Samples up to the end of each page that completes a packet."""
+    ended: bool = False
     problem: str = ""
 
 
@@ -480,6 +552,7 @@ class _Page:
     flags: int = 0
     serial: bytes = b""
     number: int = 0
+    granule: int = 0
     damage: str = ""
 
 
@@ -504,12 +577,15 @@ def _read_ogg(reader: Reader, start: int) -> Structure:
             link.number = page.number + 1
             link.ranges.append((page.start, page.stop))
             link.bodies.append((page.body, page.stop))
+            link.ended = bool(page.flags & OGG_LAST)
+            if page.granule > 0:
+                link.granules.append(page.granule)
         end = page.stop
     audio = [link for link in links if link.kind]
     if not audio:
         return Structure(missing="it has no stream of Vorbis, Opus, Speex or FLAC that begins")
     problem = next((link.problem for link in audio if link.problem), "")
-    return Structure(tuple(_ogg_stream(link) for link in audio), missing=problem, end=end)
+    return Structure(tuple(_ogg_stream(reader, link) for link in audio), missing=problem, end=end)
 
 
 def _pages(reader: Reader, position: int) -> Iterator[_Page]:
@@ -524,8 +600,8 @@ def _pages(reader: Reader, position: int) -> Iterator[_Page]:
                 if reader.find(b"OggS\0", position + 1, reader.size) < 0:
                     yield _Page(position, position, reader.size, damage="its last page is not whole")
             elif _ogg_crc(page[:22] + bytes(4) + page[26:]) == head[22:26]:
-                number = int.from_bytes(head[18:22], "little")
-                yield _Page(position, position + n_head, stop, head[5], head[14:18], number)
+                granule, serial, number = struct.unpack("<q4sI", head[6:22])
+                yield _Page(position, position + n_head, stop, head[5], serial, number, granule)
                 position = stop
                 continue
             else:
@@ -534,12 +610,30 @@ def _pages(reader: Reader, position: int) -> Iterator[_Page]:
         position = reader.find(b"OggS\0", position + 1, reader.size)
 
 
-def _ogg_stream(link: _Link) -> Stream:
+def _ogg_stream(reader: Reader, link: _Link) -> Stream:
     """Returns the pages of a link; of FLAC what they hold, which is a FLAC file but for its first 9 bytes."""
     if link.kind == "flac":
-        bodies = [(link.bodies[0][0] + 9, link.bodies[0][1]), *link.bodies[1:]]
-        return Stream(_joined(bodies))
-    return Stream(_joined(link.ranges), exact=False)
+        (start, stop), *rest = _joined([(link.bodies[0][0] + 9, link.bodies[0][1]), *link.bodies[1:]])
+        (inner,) = _read_flac(Reader(Spliced(reader.file, ((start, stop), *rest))), 0).streams
+        patches = [(start + 18, part) for part in inner.parts if isinstance(part, bytes)]
+        return replace(inner, parts=(*_patched(start, stop, patches), *rest))
+    head = reader.at(link.bodies[0][0], 40).ljust(40, b"\0")
+    rate = {"opus": 48_000, "vorbis": _number(head[12:16]), "speex": _number(head[36:40])}[link.kind]
+    # Of what the first page with sound holds only the end is known.
+    least = (link.granules[-1] - link.granules[0]) / max(1, rate) if link.granules else 0.0
+    parts: tuple[bytes | tuple[int, int], ...] = _joined(link.ranges)
+    if not link.ended and link.kind == "opus":  # which libsndfile takes for malformed
+        start, stop = link.ranges[-1]
+        page = bytearray(reader.at(start, stop - start))
+        page[5] |= OGG_LAST
+        page[22:26] = bytes(4)
+        page[22:26] = _ogg_crc(bytes(page))
+        parts = (*_joined(link.ranges[:-1]), bytes(page))
+    return Stream(parts, exact=False, least_seconds=least)
+
+
+def _number(content: bytes) -> int:
+    return int.from_bytes(content, "little")
 
 
 def _joined(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -606,6 +700,8 @@ def _read_mpeg(reader: Reader, start: int, stop: int) -> Structure:
                 break
             n_gaps += 1
         position = behind
+    if not runs:  # free format, which has frames of a length of its own
+        return Structure((Stream(((start, stop) if start else (0, reader.size),), exact=False),), end=stop)
     streams = []
     for run in runs:
         promised, stream = _mpeg_stream(reader, run, bytes(n_lacking) if run is runs[-1] else b"")
@@ -614,35 +710,47 @@ def _read_mpeg(reader: Reader, start: int, stop: int) -> Structure:
             return Structure(missing=f"its header promises {promised} frames, {run.n_frames} are there")
         if n_missing >= 0 and promised and n_lacking > FEW_BYTES:
             return Structure(missing=f"{n_lacking} bytes of its last frame are not there")
-        streams.append(stream)
-    return Structure(tuple(streams), end=stop)
+        streams += stream
+    return Structure(tuple(streams), "" if streams else "it ends before its samples begin", stop)
 
 
-def _mpeg_stream(reader: Reader, run: _Run, filling: bytes) -> tuple[int, Stream]:
-    """Returns the number of frames that the header promises (0: none), and the frames under a header that is right."""
+def _mpeg_stream(reader: Reader, run: _Run, filling: bytes) -> tuple[int, list[Stream]]:
+    """Returns the number of frames that the header promises, or 0, and the frames, if any, under a right header."""
     start = run.ranges[0][0]
     first = reader.at(start, _frame_bytes(reader.at(start, 4)))
     ranges: list[bytes | tuple[int, int]] = [*run.ranges, filling]
     if first[1] & 0x06 != 0x02:  # layers I and II have no such header, and one bit rate
-        return 0, Stream(_without_empty(*ranges), exact=False)
-    side = 4 + ((9 if run.kind[2] else 17) if not first[1] & 0x08 else (17 if run.kind[2] else 32))
-    side = next((place for place in (side, side + 2) if first[place : place + 4] in (b"Xing", b"Info")), 0)
-    if side and first[side + 7] & 1:
-        promised = int.from_bytes(first[side + 8 : side + 12], "big")
-        n_audio = run.n_frames - 1
-        lame = side + 8 + sum(size for bit, size in ((1, 4), (2, 4), (4, 100), (8, 4)) if first[side + 7] & bit)
-        changed = bytearray(first)
-        changed[side + 8 : side + 12] = n_audio.to_bytes(4, "big")
-        if first[side + 7] & 2:
-            changed[side + 12 : side + 16] = sum(map(_length, ranges)).to_bytes(4, "big")
-        if promised != n_audio and len(first) >= lame + 24:
-            changed[lame + 22] &= 0xF0  # how many samples to drop at the end is of another end
-            changed[lame + 23] = 0
+        return 0, [Stream(_without_empty(*ranges), exact=False)]
+    place = next((each for each in (_side(first), _side(first) + 2) if first[each : each + 4] in (b"Xing", b"Info")), 0)
+    n_frames, promised = run.n_frames, 0
+    if place or first[36:40] == b"VBRI":  # a frame without sound that says how many follow
+        n_frames -= 1
         ranges[0] = (start + len(first), run.ranges[0][1])
-        return promised + 1, Stream(_without_empty(bytes(changed), *ranges))
+        where = place + 8 if place else 50
+        promised = int.from_bytes(first[where : where + 4], "big") + 1 if not place or first[place + 7] & 1 else 0
+    if not n_frames:
+        return promised, []
+    if place and promised:
+        flags = first[place + 7]
+        lame = place + 8 + sum(size for bit, size in ((1, 4), (2, 4), (4, 100), (8, 4)) if flags & bit)
+        header = bytearray(first)
+        header[place + 8 : place + 12] = n_frames.to_bytes(4, "big")
+        if flags & 2:
+            header[place + 12 : place + 16] = (len(first) + sum(map(_length, ranges))).to_bytes(4, "big")
+        if promised != n_frames + 1 and len(first) >= lame + 24:
+            header[lame + 22] &= 0xF0  # how many samples to drop at the end is of another end
+            header[lame + 23] = 0
+        return promised, [Stream(_without_empty(bytes(header), *ranges))]
+    # A frame of ours before the first takes the delay that the decoder then drops.
     n_samples = 1152 if first[1] & 0x08 else 576
-    header = _info_frame(first, run.n_frames + 1, n_samples - DECODER_DELAY)
-    return 0, Stream(_without_empty(header, _silent_frame(first), *ranges))
+    header = _info_frame(first, n_frames + 1, n_samples - DECODER_DELAY)
+    return promised, [Stream(_without_empty(bytes(header), _silent_frame(first), *ranges))]
+
+
+def _side(head: bytes) -> int:
+    """Returns where what an encoder says of the stream is in a frame: behind the place of its side information."""
+    mono = head[3] >> 6 == 3
+    return 4 + ((17 if mono else 32) if head[1] & 0x08 else (9 if mono else 17))
 
 
 def _without_empty(*parts: bytes | tuple[int, int]) -> tuple[bytes | tuple[int, int], ...]:
@@ -658,14 +766,12 @@ def _silent_frame(like: bytes) -> bytes:
     return head.ljust(_frame_bytes(head), b"\0")
 
 
-def _info_frame(like: bytes, n_frames: int, delay: int) -> bytes:
+def _info_frame(like: bytes, n_frames: int, delay: int) -> bytearray:
     """Returns a frame that says how many frames follow, and how many samples of them to drop besides the decoder's."""
     frame = bytearray(_silent_frame(like))
-    mono = like[3] >> 6 == 3
-    side = 4 + ((9 if mono else 17) if not like[1] & 0x08 else (17 if mono else 32))
     tag = b"Info" + struct.pack(">II", 1, n_frames) + b"LAME3.100".ljust(21, b"\0") + (delay << 12).to_bytes(3, "big")
-    frame[side : side + len(tag)] = tag
-    return bytes(frame)
+    frame[_side(like) : _side(like) + len(tag)] = tag
+    return frame
 
 
 STEPS = (
@@ -708,6 +814,14 @@ def _in_step(reader: Reader, position: int, stop: int) -> bool:
         kind = head[1] & 0x1E, head[2] & 0x0C
         position += n_frame
     return True
+
+
+def _is_free_format(reader: Reader, position: int) -> bool:
+    """Whether two frames of layer III without a bit rate begin here."""
+    head = reader.at(position, 4)
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or head[2] & 0xF0 or head[2] & 0x0C == 0x0C:
+        return False
+    return head[1] & 0x18 != 0x08 and reader.find(head[:2], position + 4, position + 4096) >= 0
 
 
 def _next_frame(reader: Reader, position: int, stop: int) -> int:
