@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from audio_bytes import ffmpeg, signal
+from audio_bytes import SECONDS, ffmpeg, signal
 from kinds import Kind, kinds
 
 import kaggle_kernel
@@ -36,10 +36,11 @@ RATE = 16000
 TOLERANCE_SECONDS = 0.02
 AGREEMENT_SECONDS = 0.002
 """By which the package, the service and the kernel may differ: they round differently."""
-END_SECONDS = 0.1
+STEP_SECONDS = 0.1
+WARM_UP_SECONDS = 0.15
+"""At the start of what is decoded, where encoders' delay is and streams without their beginning are not yet right."""
 LEAST_LIKENESS = 0.6
-"""Correlation of the decoded end with that of the signal; the worst codec of the library reaches more, a wrong place
-much less."""
+"""Correlation with the signal; the worst codec of the library reaches more, a wrong place less."""
 MOST_SILENT_SECONDS = 0.02
 """A longer silence stands for samples that are lost: the signal has none."""
 VAGUE = (
@@ -57,7 +58,7 @@ class Decoded:
     seconds: float | None = None
     """None where it refused."""
     likeness: float = 0.0
-    """Of its end to that of the signal."""
+    """To the signal, where it is least."""
     silent_seconds: float = 0.0
     """Longest silence inside it."""
     message: str = ""
@@ -126,7 +127,8 @@ def _try(kind: Kind, work: Callable[[], Waveform], path: Path) -> Decoded:
         return Decoded(message=str(error).replace(str(path), path.name))
     except Exception as error:  # noqa: BLE001 - any other is a finding
         return Decoded(message=f"{type(error).__name__}: {error}")
-    return Decoded(len(waveform) / RATE, likeness(waveform, kind.ends_at), silence(waveform, kind.ends_at))
+    like = likeness(waveform, kind.ends_at, round((kind.true_seconds or 0.0) / SECONDS))
+    return Decoded(len(waveform) / RATE, like, silence(waveform, kind.ends_at or 0.0))
 
 
 def _ffmpeg(path: Path) -> Waveform:
@@ -136,19 +138,35 @@ def _ffmpeg(path: Path) -> Waveform:
     return np.frombuffer(done.stdout, dtype="<f4")
 
 
-def likeness(waveform: Waveform, ends_at: float) -> float:
-    """Returns the correlation of the end of the signal with the place near the waveform's end that is most like it.
+def likeness(waveform: Waveform, ends_at: float | None, n_copies: int) -> float:
+    """Returns the least correlation of a tenth of a second of the signal with its place in the waveform.
 
-    Encoders add samples at both ends; so the place is looked for in the last 0.3 s.
+    Looks at the last copy of the signal, and at the first. Encoders add samples at both ends, so each copy is placed
+    by its end, which is looked for where it should be and up to a tenth of a second earlier.
     """
-    stop = round(ends_at * RATE)
-    pattern = signal(RATE)[max(0, stop - round(END_SECONDS * RATE)) : stop]
-    tail = waveform[-(len(pattern) + round(0.2 * RATE)) :].astype(np.float64)
-    if len(pattern) < 0.02 * RATE or len(tail) < len(pattern):
-        return 1.0 if len(pattern) < 0.02 * RATE and np.any(waveform) else 0.0
-    energy = np.convolve(tail**2, np.ones(len(pattern)), "valid") * float(np.sum(pattern**2))
-    found = np.correlate(tail, pattern, "valid") / np.sqrt(np.maximum(energy, 1e-9))
-    return round(float(np.max(found)), 3)
+    if ends_at is None or ends_at < 2 * STEP_SECONDS or not len(waveform):
+        return 1.0 if np.any(waveform) else 0.0
+    truth = signal(RATE)[: round((ends_at - TOLERANCE_SECONDS) * RATE)]
+    found = [_least(waveform[: round(1.1 * ends_at * RATE)], truth)] if n_copies > 1 else []
+    return round(min([*found, _least(waveform, truth)]), 3)
+
+
+def _least(waveform: Waveform, truth: npt.NDArray[np.float64]) -> float:
+    n_step = round(STEP_SECONDS * RATE)
+    pattern, tail = truth[-n_step:], waveform[-round((STEP_SECONDS + 0.25) * RATE) :].astype(np.float64)
+    if len(tail) < n_step:
+        return 0.0
+    energy = np.convolve(tail**2, np.ones(n_step), "valid") * np.sum(pattern**2)
+    place = int(np.argmax(np.correlate(tail, pattern, "valid") / np.sqrt(energy + 1e-6)))
+    stop = len(waveform) - len(tail) + place + n_step
+    n = min(len(truth), stop - round(WARM_UP_SECONDS * RATE)) // n_step * n_step
+    if n < n_step:
+        return 0.0
+    both = [
+        np.nan_to_num(part).reshape(-1, n_step) for part in (truth[-n:], waveform[stop - n : stop].astype(np.float64))
+    ]
+    products = [np.sum(one * other, axis=1) for one, other in ((both[0], both[1]), (both[0],) * 2, (both[1],) * 2)]
+    return float(np.min(products[0] / np.sqrt(products[1] * products[2] + 1e-6)))
 
 
 def silence(waveform: Waveform, ends_at: float) -> float:
@@ -180,7 +198,7 @@ def judge(kind: Kind, reference: Decoded, ours: dict[str, Decoded]) -> list[str]
             if found.seconds > max(known) + TOLERANCE_SECONDS:
                 broken.append(f"longer than with ffmpeg: {name}")
             if found.likeness < LEAST_LIKENESS:
-                broken.append(f"the end is not the signal's: {name}")
+                broken.append(f"not the signal: {name}")
             if found.silent_seconds > MOST_SILENT_SECONDS:
                 broken.append(f"silence in place of samples: {name}")
     lengths = [found.seconds for found in asked.values()]
@@ -191,8 +209,8 @@ def judge(kind: Kind, reference: Decoded, ours: dict[str, Decoded]) -> list[str]
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Returns lines: seconds by ffmpeg and by us, the difference in ms, the likeness of the end, and what is wrong."""
-    lines = [f"{'kind':58} {'true':>6} {'ffmpeg':>7} {'we':>7} {'ms':>7} {'end':>5}  verdict"]
+    """Returns lines: seconds by ffmpeg and by us, the difference in ms, the likeness, and what is wrong."""
+    lines = [f"{'kind':58} {'true':>6} {'ffmpeg':>7} {'we':>7} {'ms':>7} {'like':>5}  verdict"]
     for row in rows:
         we = row.ours["path"]
         both = we.seconds is not None and row.ffmpeg.seconds is not None
