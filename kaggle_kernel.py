@@ -1775,16 +1775,23 @@ def read_clip(path: Path, sample_rate: int, channel: int = 0) -> np.ndarray:
                 raise KernelError(f"it holds {structure.other}, which cannot be decoded as audio")
             parts = [read_stream(Spliced(file, each.parts), each, sample_rate, channel) for each in structure.streams]
     except (OSError, RuntimeError, ValueError, MemoryError) as error:  # LibsndfileError is a RuntimeError
-        raise KernelError(str(error)) from error
+        raise KernelError(f"it cannot be decoded as audio ({error})") from error
     waveform = np.concatenate(parts)
     if not len(waveform):
         raise KernelError("it holds no samples, or less than one at the model's rate")
     return np.clip(waveform, -1.0, 1.0)
 
 
+class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is read from start to end: soundfile would seek after each block, which in an MP3 is inexact."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 def read_stream(source: Any, stream: Stream, sample_rate: int, channel: int) -> np.ndarray:
     """Reads what libsndfile decodes at a time as a waveform (T,) float32; of a very long one the middle."""
-    with soundfile.SoundFile(source) as file:
+    with ForwardFile(source) as file:
         rate = int(file.samplerate)
         if not MIN_RATE <= rate <= MAX_RATE:
             raise KernelError(f"its rate is {rate} Hz; {MIN_RATE} to {MAX_RATE} can be")
@@ -1792,11 +1799,11 @@ def read_stream(source: Any, stream: Stream, sample_rate: int, channel: int) -> 
         if n_most < file.frames < UNKNOWN_FRAMES:
             file.seek((file.frames - n_most) // 2)
         try:
-            samples = file.read(n_most, dtype="float32", always_2d=True)  # (T, channels)
-            file.read(1)  # libsndfile reports damage where it meets it
+            known = stream.exact and file.frames < UNKNOWN_FRAMES
+            samples = file.read(min(n_most, file.frames) if known else n_most, dtype="float32", always_2d=True)
         except RuntimeError as error:
             raise KernelError(f"it is damaged or truncated ({error})") from error
-        n_told = min(file.frames if file.frames < UNKNOWN_FRAMES and stream.exact else 0, n_most)
+        n_told = min(file.frames if known else 0, n_most)
         if len(samples) < max(n_told, rate * min(stream.least_seconds - 0.02, MAX_SECONDS)):
             raise KernelError(f"it is truncated: {len(samples)} samples could be decoded")
     mono = samples[:, min(channel, samples.shape[1]) - 1] if channel else samples.mean(axis=1)

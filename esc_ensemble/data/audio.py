@@ -39,6 +39,13 @@ CANCEL_DB = -20.0
 Waveform = npt.NDArray[np.float32]
 
 
+class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is read from start to end: soundfile would seek after each block, which in an MP3 is inexact."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 def ignore(_: str) -> None:
     """Does nothing with a message."""
 
@@ -110,16 +117,15 @@ def stream(
     levels = _Levels()
     with _explained(name):
         for file, part in _open_streams(source, name):
-            if part.exact and file.frames < UNKNOWN_FRAMES:
-                promised = file.frames * file.channels
-                _check_size(
-                    seconds + file.frames / file.samplerate, n_samples + promised, name, max_seconds, max_samples
-                )
+            n_known = file.frames if part.exact and file.frames < UNKNOWN_FRAMES else UNKNOWN_FRAMES
+            if n_known < UNKNOWN_FRAMES:
+                promised = n_known * file.channels
+                _check_size(seconds + n_known / file.samplerate, n_samples + promised, name, max_seconds, max_samples)
             resampler = None
             if file.samplerate != sample_rate:
                 resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality=QUALITY)
             n_frames = 0
-            for block in _mono_blocks(file, channel, name, levels):
+            for block in _mono_blocks(file, n_known, channel, name, levels):
                 n_frames += len(block)
                 n_samples += len(block) * file.channels
                 seconds += len(block) / file.samplerate
@@ -279,7 +285,7 @@ def _open_each(file: BinaryIO, name: str, path: Path | None) -> Iterator[tuple[s
             opened = os.fsencode(path) if path is not None and os.name == "posix" else file
             file.seek(0)
         try:
-            sound = soundfile.SoundFile(opened)
+            sound = ForwardFile(opened)
         except soundfile.LibsndfileError as error:
             if structure.container:
                 raise
@@ -315,12 +321,14 @@ class _Levels:
         return self.difference_db < CANCEL_DB
 
 
-def _mono_blocks(file: soundfile.SoundFile, channel: int, name: str, levels: _Levels) -> Iterator[Waveform]:
+def _mono_blocks(
+    file: soundfile.SoundFile, n_known: int, channel: int, name: str, levels: _Levels
+) -> Iterator[Waveform]:
     """Reads one channel or the mean of all in blocks: a damaged header may promise more samples than memory holds."""
     n_frames, n_read = max(1, BLOCK_SAMPLES // file.channels), 0
-    while True:
+    while n_read < n_known:  # what is behind the last sample is not for the decoder
         try:
-            block = file.read(n_frames, dtype="float32", always_2d=True)
+            block = file.read(min(n_frames, n_known - n_read), dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise DataError(
                 f"{name} is damaged or truncated: decoding stopped after {n_read / file.samplerate:.2f} s "
