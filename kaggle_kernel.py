@@ -1103,11 +1103,8 @@ OTHER_KINDS = {
 
 
 def _other_kind(head: bytes) -> str:
-    return (
-        "MP4"
-        if head[4:8] == b"ftyp"
-        else next((OTHER_KINDS[magic] for magic in OTHER_KINDS if head.startswith(magic)), "")
-    )
+    kinds = [kind for magic, kind in OTHER_KINDS.items() if head.startswith(magic)]
+    return "MP4" if head[4:8] == b"ftyp" else kinds[0] if kinds else ""
 
 
 def _locate(reader: Reader) -> tuple[str, int]:
@@ -1998,7 +1995,8 @@ def predict(model: Model, submission: Submission, settings: Settings) -> dict[st
     size, recent = 1, deque[float](maxlen=3)  # clips at a time, and the seconds that one took of late
     todo = [(row, clip) for row, clip in enumerate(submission.clips) if clip is not None]
     pool = ThreadPoolExecutor(n_cores())
-    read = zip(todo, ahead(pool, lambda item: try_read(item[1], int(model.metadata["sample_rate"])), todo), strict=True)
+    rate, channel = int(model.metadata["sample_rate"]), int(model.metadata.get("channel", 0))
+    read = zip(todo, ahead(pool, lambda item: try_read(item[1], rate, channel), todo), strict=True)
     try:
         while True:
             left = settings.left - LAST_SECONDS
@@ -2053,10 +2051,10 @@ def hear_each(model: Model, clips: Mapping[int, np.ndarray]) -> dict[int, np.nda
     return heard
 
 
-def try_read(path: Path, sample_rate: int) -> np.ndarray | str:
+def try_read(path: Path, sample_rate: int, channel: int = 0) -> np.ndarray | str:
     """Gives the waveform, or why there is none."""
     try:
-        return read_clip(path, sample_rate)
+        return read_clip(path, sample_rate, channel)
     except KernelError as error:
         return str(error)
 

@@ -29,7 +29,7 @@ from kinds import Kind, kinds
 import kaggle_kernel
 from esc_ensemble.data.audio import decode
 from esc_ensemble.errors import EscError
-from esc_ensemble.serve.hearing import read
+from esc_ensemble.serve.hearing import Upload
 from esc_ensemble.serve.limits import Limits
 
 RATE = 16000
@@ -111,7 +111,7 @@ def _row(kind: Kind, folder: Path, number: int) -> Row:
     decoders: dict[str, Callable[[], Waveform]] = {
         "path": lambda: decode(path, RATE),
         "bytes": lambda: decode(io.BytesIO(content), RATE, name=path.name),
-        "service": lambda: read(io.BytesIO(content), RATE, Limits()),
+        "service": lambda: Upload(io.BytesIO(content), RATE, Limits()).read(),
         "kernel": lambda: kaggle_kernel.read_clip(path, RATE),
     }
     ours = {name: _try(kind, work, path) for name, work in decoders.items()}

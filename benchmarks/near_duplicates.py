@@ -12,7 +12,8 @@ import numpy as np
 import timing
 
 from esc_ensemble.config import DataConfig
-from esc_ensemble.data.decoding import Decoded, Recipe, decode_all
+from esc_ensemble.data.audio import Recipe
+from esc_ensemble.data.decoding import Decoded, decode_all
 from esc_ensemble.data.near_duplicates import find_near_duplicates
 
 

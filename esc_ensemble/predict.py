@@ -54,6 +54,12 @@ def shift_waveform(
     return torch.stack([middle(each, n_window) for each in shifted])
 
 
+def window_starts(n_samples: int, n_window: int, shift_seconds: Sequence[float], sample_rate: int) -> list[int] | None:
+    """Returns where each shift's window begins in a clip, or None where one of them goes over its end."""
+    starts = [(n_samples - n_window) // 2 - round(shift * sample_rate) for shift in shift_seconds]
+    return starts if n_window and all(0 <= start <= n_samples - n_window for start in starts) else None
+
+
 def middle(waveform: Tensor, n_window: int) -> Tensor:
     """Gives the middle W samples of (B, T), which has no fewer; 0 gives all."""
     start = (waveform.shape[1] - n_window) // 2
@@ -74,6 +80,8 @@ def predict_logits(
     shift_mode: ShiftMode = "cyclic",
     batch_size: int = 16,
     title: str = "",
+    read_windows: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None = None,
+    n_samples: int = 0,
 ) -> np.ndarray:
     """Computes logits (S, N, C) float32 of the clips in `index`, in full precision.
 
@@ -89,34 +97,43 @@ def predict_logits(
         shift_mode: what a shift does with what it moves over the clip's end.
         batch_size: clips at a time; each makes S waveforms. Halved where the memory runs out.
         title: for the progress display, which only shows where it takes long; none where empty.
+        read_windows: clip numbers (B,), starts (B,) and a length to int16 waveforms, such as `WaveformCache.windows`:
+            of long clips only the windows are then read.
+        n_samples: length T of the clips, for `read_windows`.
     """
     model.eval()
     logits = np.empty((len(shift_seconds), len(index), n_classes), dtype=np.float32)
     start = 0
+    n_window = round(window_seconds * sample_rate)
+    starts = window_starts(n_samples, n_window, shift_seconds, sample_rate) if read_windows else None
     display = progress(title, len(index), in_passing=True) if title else nullcontext(stay_silent)
     with display as advance:
         while start < len(index):
-            waveforms = read_batch(index[start : start + batch_size])
+            clips = index[start : start + batch_size]
+            if starts is not None and read_windows is not None:
+                samples = np.stack([read_windows(clips, np.full(len(clips), each), n_window) for each in starts])
+            else:
+                samples = read_batch(clips)
             try:
-                waveform = to_waveform(waveforms, device)
-                part = _all_shifts(model, waveform, shift_seconds, sample_rate, window_seconds, shift_mode)
+                part = _all_shifts(model, samples, device, shift_seconds, sample_rate, window_seconds, shift_mode)
             except RuntimeError as error:
                 if batch_size == 1 or not is_out_of_memory(error):
                     raise
-                batch_size = max(1, len(waveforms) // 2)
+                batch_size = max(1, len(clips) // 2)
                 part = None
             if part is None:
                 free_unused(device)
                 continue
-            logits[:, start : start + len(waveforms)] = part
-            start += len(waveforms)
-            advance(len(waveforms))
+            logits[:, start : start + len(clips)] = part
+            start += len(clips)
+            advance(len(clips))
     return logits
 
 
-def _all_shifts(model: nn.Module, waveform: Tensor, *how: Any) -> np.ndarray:
-    """Logits (S, B, C) of one batch (B, T); what it needed on the device is free again when it returns or fails."""
-    shifted = shift_waveform(waveform, *how)
+def _all_shifts(model: nn.Module, samples: np.ndarray, device: torch.device, *how: Any) -> np.ndarray:
+    """Logits (S, B, C) of one batch (B, T), or of its windows (S, B, W); the device is free again when it is done."""
+    waveform = to_waveform(samples, device)
+    shifted = waveform if waveform.ndim == 3 else shift_waveform(waveform, *how)
     n_shifts, batch, n_samples = shifted.shape
     logits = model(shifted.view(n_shifts * batch, n_samples))  # (S·B, T) -> (S·B, C)
     return np.asarray(logits.float().view(n_shifts, batch, -1).cpu().numpy())

@@ -12,14 +12,18 @@ from esc_ensemble.config.kinds import Share
 from esc_ensemble.errors import NUMBERED_PARTS
 from esc_ensemble.settings import Settings
 
+LONGEST_SECONDS = 60.0
+
 
 class DataConfig(Settings):
     """How clips become waveforms of one length."""
 
     sample_rate: Annotated[int, Field(ge=4000, le=192000)] = 32000
     """Rate in Hz that every clip is resampled to."""
-    clip_seconds: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
-    """Length in seconds that every clip is fitted to."""
+    channel: Annotated[int, Field(ge=0, le=64)] = 0
+    """Channel that is taken: 0 averages all, 1 is the first (left), 2 the second; of fewer the last."""
+    clip_seconds: Annotated[float, Field(gt=0.0, le=7200.0)] = 5.0
+    """Length in seconds that every clip is fitted to; more than 60 for recordings of which windows are trained on."""
     window_seconds: Annotated[float, Field(ge=0.0)] = 0.0
     """Training hears a random stretch this long, each of shift_seconds one crop; 0 hears the whole clip."""
     fit: Literal["tile", "pad"] = "tile"
@@ -78,6 +82,12 @@ class DataConfig(Settings):
         return round(self.clip_seconds * self.sample_rate)
 
     def conflicts(self) -> Iterator[str]:
+        if self.heard_seconds > LONGEST_SECONDS:
+            name = "window_seconds" if self.window_seconds else "clip_seconds"
+            yield (
+                f"{name} {self.heard_seconds:g} is more than the {LONGEST_SECONDS:g} s that a network can get at once: "
+                "set data.window_seconds to train on random windows of longer clips"
+            )
         if self.selection_fraction and self.selection_fold >= 0:
             yield "selection_fraction and selection_fold are two ways to select: set one of them"
         if self.n_heard < 1:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -29,6 +30,8 @@ BLOCK_SAMPLES = 1 << 16
 """Of all channels together, decoded at a time."""
 UNKNOWN_FRAMES = 1 << 62
 """The library gives a number above this where the writer streamed to a pipe and could not tell the length."""
+LONG_SAMPLES = 1 << 22
+"""A waveform that is longer is not held in memory; 131 s at 32 kHz."""
 QUALITY = "HQ"
 LOST_SECONDS = 0.02
 """Less is what encoders round by."""
@@ -215,6 +218,18 @@ def fit_to_length(waveform: Waveform, n_samples: int, mode: Literal["tile", "pad
     raise ValueError(f'mode "{mode}" is neither "tile" nor "pad"')
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that shapes a clip's waveform."""
+
+    sample_rate: int
+    """In Hz."""
+    n_samples: int
+    fit: Literal["tile", "pad"]
+    trim_db: float
+    channel: int = 0
+
+
 def prepare(
     source: Path | BinaryIO,
     sample_rate: int,
@@ -222,6 +237,7 @@ def prepare(
     fit: Literal["tile", "pad"],
     trim_db: float,
     *,
+    channel: int = 0,
     name: str = "",
 ) -> Waveform:
     """Decodes a file or its content, cuts its silent ends and fits it to `n_samples`.
@@ -232,8 +248,113 @@ def prepare(
     Raises:
         DataError: as for `decode`.
     """
-    trimmed = trim_silence(decode(source, sample_rate, name=name), sample_rate, trim_db)
-    return fit_to_length(trimmed, n_samples, fit)
+    recipe = Recipe(sample_rate, n_samples, fit, trim_db, channel)
+    return np.concatenate(list(prepare_blocks(source, recipe, name=name)))
+
+
+def prepare_blocks(
+    source: Path | BinaryIO, recipe: Recipe, *, name: str = "", note: Callable[[str], object] = ignore
+) -> Iterator[Waveform]:
+    """Does what `prepare` does, block by block.
+
+    What is longer than `LONG_SAMPLES` is decoded twice, first to find its peak and its silent ends, so that no more
+    than a block of it is in memory.
+
+    Args:
+        source: the file, or its content, open for reading bytes.
+        recipe: what to make of it.
+        name: what the file is called in messages; its path where not given.
+        note: as for `decode`.
+
+    Yields:
+        (T,) float32 in [-1, 1], `n_samples` in all.
+
+    Raises:
+        DataError: as for `decode`.
+    """
+
+    def blocks(note: Callable[[str], object] = ignore) -> Iterator[Waveform]:
+        return stream(source, recipe.sample_rate, channel=recipe.channel, name=name, note=note)
+
+    held: list[Waveform] = []
+    peaks = _Peaks(trim_frame(recipe.sample_rate))
+    n_read, long = 0, False
+    for block in blocks(note):
+        n_read += len(block)
+        held.append(block)
+        if n_read > LONG_SAMPLES:
+            long = True
+            for each in held:
+                peaks.add(each)
+            held.clear()
+    if not long:
+        yield from _fitted([trim_silence(np.concatenate(held), recipe.sample_rate, recipe.trim_db)], recipe)
+        return
+    for each in held:
+        peaks.add(each)
+    start, stop = peaks.sounding(recipe.trim_db, n_read)
+    if stop - start > recipe.n_samples:
+        start += (stop - start - recipe.n_samples) // 2
+        stop = start + recipe.n_samples
+    yield from _fitted(_Span(blocks, start, stop), recipe)
+
+
+class _Peaks:
+    """Largest absolute sample of each frame of a waveform that comes in blocks."""
+
+    def __init__(self, frame: int) -> None:
+        self.frame = frame
+        self._peaks: list[npt.NDArray[np.float32]] = []
+        self._rest = np.zeros(0, dtype=np.float32)
+
+    def add(self, block: Waveform) -> None:
+        levels = np.concatenate([self._rest, np.abs(block)])
+        n_whole = len(levels) // self.frame * self.frame
+        self._peaks.append(levels[:n_whole].reshape(-1, self.frame).max(axis=1))
+        self._rest = levels[n_whole:]
+
+    def sounding(self, trim_db: float, n_samples: int) -> tuple[int, int]:
+        """Returns what `trim_silence` leaves of the `n_samples`, as start and end."""
+        peaks = np.concatenate([*self._peaks, *([[self._rest.max()]] if len(self._rest) else [])])
+        peak = float(peaks.max(initial=0.0))
+        if trim_db <= 0.0 or peak == 0.0:
+            return 0, n_samples
+        loud = np.flatnonzero(peaks >= peak * 10.0 ** (-trim_db / 20.0))
+        return int(loud[0]) * self.frame, min(n_samples, (int(loud[-1]) + 1) * self.frame)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A part of a waveform, decoded again each time that it is gone through."""
+
+    blocks: Callable[[], Iterator[Waveform]]
+    start: int
+    stop: int
+
+    def __iter__(self) -> Iterator[Waveform]:
+        position = 0
+        for block in self.blocks():
+            part = block[max(0, self.start - position) : max(0, self.stop - position)]
+            position += len(block)
+            if len(part):
+                yield part
+            if position >= self.stop:
+                return
+
+
+def _fitted(waveform: Iterable[Waveform], recipe: Recipe) -> Iterator[Waveform]:
+    """Fits a waveform in blocks as `fit_to_length` does, without having it in memory whole."""
+    n_left = recipe.n_samples
+    if isinstance(waveform, list) and len(waveform[0]) > n_left:
+        waveform = [fit_to_length(waveform[0], n_left, recipe.fit)]
+    while n_left:
+        for block in waveform:
+            yield block[:n_left]
+            n_left -= min(n_left, len(block))
+            if not n_left:
+                return
+        if recipe.fit == "pad":
+            waveform = [np.zeros(min(n_left, LONG_SAMPLES), dtype=np.float32)]
 
 
 @contextmanager

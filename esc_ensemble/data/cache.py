@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import mmap
 import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from esc_ensemble.data.audio import Recipe
 from esc_ensemble.data.catalog import Catalog, subset
-from esc_ensemble.data.decoding import Decoded, Recipe, decode_all
+from esc_ensemble.data.decoding import Decoded, decode_all
 from esc_ensemble.data.duplicates import same_audio
 from esc_ensemble.data.parquet import is_row
 from esc_ensemble.errors import ConfigError, DataError, DiskError, WorkError, list_problems
@@ -28,7 +30,7 @@ from esc_ensemble.progress import progress, say
 if TYPE_CHECKING:
     from esc_ensemble.config import DataConfig
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAX_WARNED = 5
 
 
@@ -44,9 +46,26 @@ class WaveformCache:
     path: Path
     """The file; its name tells these waveforms from all others."""
 
+    @property
+    def n_samples(self) -> int:
+        """Length T of a waveform."""
+        return int(self.waveforms.shape[1])
+
     def batch(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
         """Copies the waveforms at `index` (B,) into memory, as (B, T) int16."""
         return np.asarray(self.waveforms[index])
+
+    def windows(
+        self, index: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], n_window: int
+    ) -> npt.NDArray[np.int16]:
+        """Copies `n_window` samples from `starts` (B,) on of the waveforms at `index` (B,), as (B, n_window) int16.
+
+        Recordings of which windows are read may be larger than memory: what was read stays with the system alone.
+        """
+        read = np.lib.stride_tricks.sliding_window_view(self.waveforms, n_window, axis=1)[index, starts]
+        if isinstance(self.waveforms.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.waveforms.base.madvise(mmap.MADV_DONTNEED)
+        return np.asarray(read)
 
 
 def build_cache(
@@ -80,7 +99,7 @@ def build_cache(
             script again because its work does not stand under `if __name__ == "__main__":`.
     """
     _check_not_a_worker()
-    recipe = Recipe(data.sample_rate, data.n_samples, data.fit, data.trim_db)
+    recipe = Recipe(data.sample_rate, data.n_samples, data.fit, data.trim_db, data.channel)
     folder = cache_dir if cache_dir is not None else default_cache_dir()
     path = folder / f"waveforms-{_key(catalog, recipe)}.npy"
     with cache_lock(path):
@@ -187,7 +206,7 @@ def _key(catalog: Catalog, recipe: Recipe) -> str:
             files.append([clip.clip_id, -1, -1])
         else:
             files.append([str(clip.path.resolve()), status.st_size, status.st_mtime_ns])
-    text = json.dumps([FORMAT_VERSION, recipe.sample_rate, recipe.n_samples, recipe.fit, recipe.trim_db, files])
+    text = json.dumps([FORMAT_VERSION, *astuple(recipe), files])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -224,6 +243,7 @@ def _build(path: Path, catalog: Catalog, recipe: Recipe, n_workers: int, *, skip
     """
     n_clips = len(catalog.clips)
     digests: list[str] = []
+    notes: list[str] = []
     bad: dict[int, str] = {}
     # Left by a process that was killed: this one has the lock.
     for leftover in path.parent.glob(f".{path.stem}-*"):
@@ -232,13 +252,16 @@ def _build(path: Path, catalog: Catalog, recipe: Recipe, n_workers: int, *, skip
     with atomic_path(path) as temporary:
         with temporary.open("wb") as file, progress("Decoding", n_clips) as advance:
             file.write(_header(n_clips, recipe.n_samples))
-            for index, result in enumerate(_decoded(catalog, recipe, n_workers)):
+            for index, result in enumerate(_decoded(catalog, recipe, n_workers, path)):
                 if isinstance(result, str):
                     bad[index] = result
                 else:
-                    file.write(result.samples)
+                    _append(file, result.samples)
                     digests.append(result.digest)
+                    notes += [result.note] if result.note else []
                 advance()
+            if notes:
+                say(list_problems(f"{len(notes)} of the {n_clips} clips are worth a look:", notes))
             if bad and not skip_bad:
                 advice = "Replace or remove them, or pass --skip-bad to leave them out."
                 raise DataError(
@@ -261,8 +284,18 @@ def _build(path: Path, catalog: Catalog, recipe: Recipe, n_workers: int, *, skip
     return _Content(waveforms, tuple(digests), bad)
 
 
-def _decoded(catalog: Catalog, recipe: Recipe, n_workers: int) -> Iterator[Decoded | str]:
-    return decode_all([clip.path for clip in catalog.clips], recipe, n_workers)
+def _decoded(catalog: Catalog, recipe: Recipe, n_workers: int, path: Path) -> Iterator[Decoded | str]:
+    scratch = path.parent / f".{path.stem}-"  # as the cache's own unfinished file, so that leftovers are found
+    return decode_all([clip.path for clip in catalog.clips], recipe, n_workers, str(scratch))
+
+
+def _append(file: BinaryIO, samples: bytes | Path) -> None:
+    if isinstance(samples, bytes):
+        file.write(samples)
+        return
+    with samples.open("rb") as part:
+        shutil.copyfileobj(part, file, 1 << 20)
+    samples.unlink()
 
 
 def _require_space(path: Path, n_bytes: int) -> None:

@@ -224,11 +224,8 @@ OTHER_KINDS = {
 
 
 def _other_kind(head: bytes) -> str:
-    return (
-        "MP4"
-        if head[4:8] == b"ftyp"
-        else next((OTHER_KINDS[magic] for magic in OTHER_KINDS if head.startswith(magic)), "")
-    )
+    kinds = [kind for magic, kind in OTHER_KINDS.items() if head.startswith(magic)]
+    return "MP4" if head[4:8] == b"ftyp" else kinds[0] if kinds else ""
 
 
 def _locate(reader: Reader) -> tuple[str, int]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tempfile
+import uuid
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import IO, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from esc_ensemble.cores import free_cores
-from esc_ensemble.data.audio import Waveform, prepare
+from esc_ensemble.data.audio import LONG_SAMPLES, Recipe, Waveform, prepare_blocks
 from esc_ensemble.data.parquet import is_row, read_rows, row_group_ends
 from esc_ensemble.errors import DataError
 from esc_ensemble.processes import can_spawn, map_chunks
@@ -30,44 +33,43 @@ SILENT = ""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that shapes a clip's waveform."""
-
-    sample_rate: int
-    n_samples: int
-    fit: Literal["tile", "pad"]
-    trim_db: float
-
-
-@dataclass(frozen=True)
 class Decoded:
     """The samples of one clip as little-endian 16-bit numbers, and a digest of them."""
 
-    samples: bytes
+    samples: bytes | Path
+    """A file of them where they are many; whoever reads it deletes it."""
     digest: str
+    note: str = ""
+    """What is worth a message and no error."""
 
 
-def decode_all(paths: Sequence[Path], recipe: Recipe, n_workers: int) -> Iterator[Decoded | str]:
-    """Decodes files in order; gives a message in the place of one that cannot be decoded.
+def decode_all(paths: Sequence[Path], recipe: Recipe, n_workers: int, scratch: str = "") -> Iterator[Decoded | str]:
+    """Decodes files in order; returns a message in the place of one that cannot be decoded.
 
     Args:
         paths: the files.
         recipe: what to make of them.
         n_workers: processes; 0 takes the free cores. Few files are decoded in this process.
+        scratch: first part of the paths of files that hold the samples of long clips; in the folder for temporary
+            files where not given.
 
     Raises:
         WorkError: a worker process died.
     """
-    n_workers = min(n_workers or free_cores(), -(-len(paths) // CHUNK))
-    if n_workers <= 1 or len(paths) < FEW_CLIPS or not can_spawn():
-        for chunk in split_chunks(paths):
-            yield from decode_chunk(chunk, recipe)
+    size = CHUNK if recipe.n_samples <= LONG_SAMPLES else 1
+    chunks = split_chunks(paths, size)
+    work = partial(decode_chunk, recipe=recipe, scratch=scratch)
+    n_workers = min(n_workers or free_cores(), -(-len(paths) // size))
+    few = FEW_CLIPS if size > 1 else 2
+    if n_workers <= 1 or len(paths) < few or not can_spawn():
+        for chunk in chunks:
+            yield from work(chunk)
         return
-    yield from map_chunks(partial(decode_chunk, recipe=recipe), split_chunks(paths), n_workers, "decoding")
+    yield from map_chunks(work, chunks, n_workers, "decoding")
 
 
-def split_chunks(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    """Cuts paths into pieces of work: `CHUNK` files, or rows of a Parquet file that are read together."""
+def split_chunks(paths: Sequence[Path], size: int = CHUNK) -> Iterator[Sequence[Path]]:
+    """Cuts paths into units of work: `size` files, or rows of a Parquet file that are read together."""
     ends: dict[Path, list[int]] = {}
 
     def group(path: Path) -> tuple[Path | None, int]:
@@ -80,42 +82,57 @@ def split_chunks(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
 
     for (shard, _), same in groupby(paths, key=group):
         together = list(same)
-        size = CHUNK if shard is None else CHUNK_ROWS
-        yield from (together[start : start + size] for start in range(0, len(together), size))
+        step = size if shard is None or size == 1 else CHUNK_ROWS
+        yield from (together[start : start + step] for start in range(0, len(together), step))
 
 
-def decode_chunk(paths: Sequence[Path], recipe: Recipe) -> list[Decoded | str]:
+def decode_chunk(paths: Sequence[Path], recipe: Recipe, scratch: str = "") -> list[Decoded | str]:
     """Decodes files, or rows of one Parquet file; at the top of the module so that a spawned process can import it."""
     if not is_row(paths[0]):
-        return [decode_one(path, recipe) for path in paths]
+        return [decode_one(path, recipe, scratch) for path in paths]
     order = sorted(range(len(paths)), key=lambda place: int(paths[place].name))
     decoded: dict[int, Decoded | str] = {}
     try:
         rows = read_rows(paths[0].parent, [int(paths[place].name) for place in order])
         for place, content in zip(order, rows, strict=False):
-            decoded[place] = decode_one(io.BytesIO(content), recipe, name=str(paths[place]))
+            decoded[place] = decode_one(io.BytesIO(content), recipe, scratch, name=str(paths[place]))
     except DataError as error:  # the file is damaged from here on
         return [decoded.get(place, str(error)) for place in range(len(paths))]
     return [decoded.get(place, f"{path.parent} has no row {path.name}.") for place, path in enumerate(paths)]
 
 
-def decode_one(source: Path | BinaryIO, recipe: Recipe, *, name: str = "") -> Decoded | str:
+def decode_one(source: Path | BinaryIO, recipe: Recipe, scratch: str = "", *, name: str = "") -> Decoded | str:
     """Decodes one clip, or returns the message that says why that is impossible.
 
     Args:
         source: the file, or its content.
         recipe: what to make of it.
+        scratch: as for `decode_all`.
         name: what messages call it; its path where not given.
     """
-    try:
-        waveform = prepare(source, recipe.sample_rate, recipe.n_samples, recipe.fit, recipe.trim_db, name=name)
-    except DataError as error:
-        return str(error)
-    values = to_int16(waveform).astype("<i2", copy=False)
-    samples = values.tobytes()
-    # A clip that holds one value throughout is no evidence that a recording was copied.
-    digest = hashlib.sha256(samples).hexdigest()[:32] if np.any(values != values[0]) else SILENT
-    return Decoded(samples, digest)
+    digest, first, constant = hashlib.sha256(), 0, True
+    notes: list[str] = []
+    with ExitStack() as stack:
+        path: Path | None = None
+        target: IO[bytes] = io.BytesIO()
+        if recipe.n_samples > LONG_SAMPLES:
+            path = Path(f"{scratch or Path(tempfile.gettempdir(), 'esc_ensemble')}-{uuid.uuid4().hex}.samples")
+            target = stack.enter_context(path.open("wb"))
+        try:
+            for number, block in enumerate(prepare_blocks(source, recipe, name=name, note=notes.append)):
+                values = to_int16(block).astype("<i2", copy=False)
+                first = int(values[0]) if not number else first
+                constant = constant and not np.any(values != first)
+                samples = values.tobytes()
+                digest.update(samples)
+                target.write(samples)
+        except DataError as error:
+            if path is not None:
+                path.unlink()
+            return str(error)
+        # A clip that has one value throughout is no evidence that a recording was copied.
+        found = SILENT if constant else digest.hexdigest()[:32]
+        return Decoded(path or target.getvalue(), found, "; ".join(notes))  # type: ignore[attr-defined]
 
 
 def to_int16(waveform: Waveform) -> npt.NDArray[np.int16]:

@@ -12,6 +12,7 @@ import numpy as np
 from esc_ensemble.blend.apply import counting_members
 from esc_ensemble.blend.combine import Mixture, combine, evidence, mean_over_shifts
 from esc_ensemble.blend.members import align_members
+from esc_ensemble.config import DataConfig
 from esc_ensemble.data.audio import decode
 from esc_ensemble.data.locate import locate_clips
 from esc_ensemble.errors import DataError
@@ -101,7 +102,7 @@ def measure_accuracy(
     parts: Sequence[Part],
     blend: Mapping[str, Any],
     clips: OofClips,
-    sample_rate: int,
+    data: DataConfig,
 ) -> Accuracy:
     """Lets a file hear clips, takes of each the parts that have not heard its fold, and scores them as a blend.
 
@@ -110,14 +111,14 @@ def measure_accuracy(
         parts: the P parts.
         blend: the content of blend.json.
         clips: what is heard.
-        sample_rate: of the waveform, in Hz.
+        data: rate and channel of the waveform.
     """
     runs = [str(member["run"]) for member in counting_members(blend)]
     number = {(part.run, part.fold): place for place, part in enumerate(parts)}
     heard = np.empty_like(clips.logits)
     with progress("Hearing clips out of fold", len(clips.paths)) as advance:
         for clip, (path, fold) in enumerate(zip(clips.paths, clips.folds, strict=True)):
-            said = part_logits(decode(path, sample_rate)[None])
+            said = part_logits(decode(path, data.sample_rate, channel=data.channel)[None])
             heard[:, clip] = said[[number[run, int(fold)] for run in runs], 0]
             advance()
     ours, theirs = (combine_oof(blend, logits, clips.folds) for logits in (heard, clips.logits))

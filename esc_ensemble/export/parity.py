@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from esc_ensemble.config import DataConfig
 from esc_ensemble.data.audio import decode
 from esc_ensemble.errors import WorkError
 from esc_ensemble.export.fused import FusedBlend
@@ -28,9 +29,9 @@ class Parity:
     same_top1: bool
 
 
-def read_clips(paths: Sequence[Path], sample_rate: int) -> list[np.ndarray]:
+def read_clips(paths: Sequence[Path], data: DataConfig) -> list[np.ndarray]:
     """Gives waveforms (T,) of files, each as long as it is, as the exported file is to hear them."""
-    return [decode(path, sample_rate) for path in paths]
+    return [decode(path, data.sample_rate, channel=data.channel) for path in paths]
 
 
 def measure_parity(fused: FusedBlend, exported: Probabilities, waveforms: Sequence[np.ndarray]) -> Parity:

@@ -13,6 +13,7 @@ import torch
 from esc_ensemble import __version__
 from esc_ensemble.config import DataConfig
 from esc_ensemble.config.blend import Combiner
+from esc_ensemble.config.data import LONGEST_SECONDS
 from esc_ensemble.config.kinds import ShiftMode
 from esc_ensemble.errors import ModelFileError, list_problems
 from esc_ensemble.infer import METADATA_SCHEMA
@@ -95,9 +96,17 @@ def load_parts(blend: Mapping[str, Any], blend_dir: Path) -> list[Part]:
 
 def heard_data(parts: Sequence[Part]) -> DataConfig:
     """Gives the settings of the waveform that goes in: the highest rate, and the longest clip at it."""
-    longest = max((part.spec.data for part in parts), key=lambda data: data.clip_seconds)
+    longest = max(parts, key=_fitted_seconds)
     rate = max(part.spec.data.sample_rate for part in parts)
-    return longest.model_copy(update={"sample_rate": rate})
+    return longest.spec.data.model_copy(update={"sample_rate": rate, "clip_seconds": _fitted_seconds(longest)})
+
+
+def _fitted_seconds(part: Part) -> float:
+    """The length that a file fits clips to: of very long ones, what their windows in the middle need."""
+    data = part.spec.data
+    if data.clip_seconds <= LONGEST_SECONDS:
+        return data.clip_seconds
+    return min(data.clip_seconds, data.window_seconds + 2 * max(map(abs, part.shift_seconds), default=0.0))
 
 
 def describe_model(parts: Sequence[Part], blend: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +122,7 @@ def describe_model(parts: Sequence[Part], blend: Mapping[str, Any]) -> dict[str,
         "n_samples": data.n_samples,
         "fit": data.fit,
         "trim_db": data.trim_db,
+        "channel": data.channel,
         "combiner": blend["combiner"],
         "temperature": blend["temperature"],
         "tta": blend["tta"],
@@ -130,6 +140,11 @@ def _check_parts(parts: Sequence[Part], class_names: tuple[str, ...]) -> None:
     if problems:
         headline = "These models have other classes than the blend, or in another order:"
         raise ModelFileError(list_problems(headline, problems, "Train them again, and blend again."))
+    channels = {part.spec.data.channel: part.run for part in parts}
+    if len(channels) > 1:
+        settings = [f"{run}: data.channel {channel}" for channel, run in channels.items()]
+        advice = "One file takes one waveform: train them with the same data.channel."
+        raise ModelFileError(list_problems("These members were trained on different channels:", settings, advice))
 
 
 class Fitted(NamedTuple):
@@ -176,5 +191,5 @@ def group_parts(parts: Sequence[Part]) -> list[Group]:
 def _view(part: Part) -> tuple[Fitted, int, tuple[int, ...], ShiftMode, int]:
     data = part.spec.data
     shifts = tuple(round(seconds * data.sample_rate) for seconds in part.shift_seconds)
-    fitted = Fitted(data.clip_seconds, data.fit, data.trim_db)
+    fitted = Fitted(_fitted_seconds(part), data.fit, data.trim_db)
     return fitted, data.sample_rate, shifts, part.shift_mode, round(data.window_seconds * data.sample_rate)

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import torch
 
+from esc_ensemble.config import DataConfig
 from esc_ensemble.data.audio import decode
 from esc_ensemble.errors import ConfigError, DataError, WorkError
 from esc_ensemble.export.evaluate import Accuracy, OofClips, find_oof_clips, measure_accuracy
@@ -115,8 +116,8 @@ def export_blend(blend: Mapping[str, Any], folder: Path, out: Path, options: Exp
     options.check()
     parts = load_parts(blend, folder)
     fused = FusedBlend(parts, mixing_of(blend)).eval()
-    rate = heard_data(parts).sample_rate
-    waveforms = read_clips(find_clips(blend, folder, options.data, options.check_clips), rate)
+    data = heard_data(parts)
+    waveforms = read_clips(find_clips(blend, folder, options.data, options.check_clips), data)
     metadata = describe_model(parts, blend) | {"precision": options.precision}
     accuracy = None
     with atomic_path(out) as temporary:
@@ -124,7 +125,7 @@ def export_blend(blend: Mapping[str, Any], folder: Path, out: Path, options: Exp
             find = partial(find_oof_clips, blend, folder, options.data)
             model = simplify(build_graph(fused, half=options.precision == "fp16"))
             if options.precision == "int8":
-                model = quantize(model, fused, _calibration(find(CALIBRATION_CLIPS), rate))
+                model = quantize(model, fused, _calibration(find(CALIBRATION_CLIPS), data))
             accuracy = _accuracy(model, fused, blend, find, options)
             save_onnx(model, metadata, temporary)
         else:
@@ -162,12 +163,14 @@ def _accuracy(
             raise
         say(f"Note: {error}")
         return None
-    rate = heard_data(fused.parts).sample_rate
-    return measure_accuracy(run_onnx(model, PART_LOGITS), fused.parts, blend, clips, rate)
+    return measure_accuracy(run_onnx(model, PART_LOGITS), fused.parts, blend, clips, heard_data(fused.parts))
 
 
-def _calibration(clips: OofClips, sample_rate: int) -> Calibration:
-    return Calibration(lambda number: decode(clips.paths[number], sample_rate)[None], clips.folds)
+def _calibration(clips: OofClips, data: DataConfig) -> Calibration:
+    def read(number: int) -> np.ndarray:
+        return decode(clips.paths[number], data.sample_rate, channel=data.channel)[None]
+
+    return Calibration(read, clips.folds)
 
 
 def _open(path: Path, kind: Format, threads: int = 0) -> Probabilities:

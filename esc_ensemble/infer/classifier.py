@@ -63,6 +63,7 @@ class Classifier:
         model: the `.onnx` file.
         threads: CPU threads; 0 takes the cores this process may use.
         device: auto takes a GPU where onnxruntime has one.
+        channel: of files with several: 0 averages them, 1 takes the first alone; as in training where not given.
         lasting: made to hear clips of ever new lengths for weeks: memory does not grow with each of them, for some
             percent of the speed.
 
@@ -71,7 +72,15 @@ class Classifier:
         ConfigError: onnxruntime is not there, or a GPU is asked for that it does not have.
     """
 
-    def __init__(self, model: str | Path, threads: int = 0, device: Device = "auto", *, lasting: bool = False) -> None:
+    def __init__(
+        self,
+        model: str | Path,
+        threads: int = 0,
+        device: Device = "auto",
+        *,
+        channel: int | None = None,
+        lasting: bool = False,
+    ) -> None:
         model = Path(model)
         check_place(model)
         self.model = model
@@ -83,6 +92,7 @@ class Classifier:
         self.sample_rate: int = self.metadata["sample_rate"]
         self.clip_seconds: float = self.metadata["clip_seconds"]
         self.n_samples: int = self.metadata["n_samples"]
+        self.channel: int = self.metadata.get("channel", 0) if channel is None else channel
 
     def listen(self, waveforms: np.ndarray) -> np.ndarray:
         """Gives probabilities (B, C) of waveforms (B, T), float32 in [-1, 1] at `sample_rate`, of any length T >= 1.
@@ -102,7 +112,7 @@ class Classifier:
         Raises:
             DataError: the file is missing or is not sound audio.
         """
-        return decode(path, self.sample_rate)
+        return decode(path, self.sample_rate, channel=self.channel, note=note_channels)
 
     def predict(
         self,
@@ -192,11 +202,16 @@ class Classifier:
             raise _unreadable(bad)
 
     def _hear_windows(self, path: Path, batch_size: int, overlap: float) -> Iterator[Window]:
-        cut = cut_windows(path, self.sample_rate, self.n_samples, overlap)
+        cut = cut_windows(path, self.sample_rate, self.n_samples, overlap, channel=self.channel, note=note_channels)
         for batch in _batches(cut, batch_size):
             for (start, waveform), row in zip(batch, self._listen_each([each for _, each in batch]), strict=True):
                 begin = start / self.sample_rate
                 yield Window(begin, begin + len(waveform) / self.sample_rate, row)
+
+
+def note_channels(text: str) -> None:
+    """Reports what decoding has noted; the flag is that of this command."""
+    say(f"Note: {text.replace('data.channel', '--channel')}.")
 
 
 def top_classes(

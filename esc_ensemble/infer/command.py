@@ -49,6 +49,11 @@ def parser() -> argparse.ArgumentParser:
     hear = flags.add_argument_group("hearing")
     hear.add_argument("--windows", action="store_true", help="hear all of long recordings, stretch by stretch")
     hear.add_argument("--overlap", type=share, default=0.5, help="part of a window that the next one hears too (0.5)")
+    hear.add_argument(
+        "--channel",
+        type=at_least(0),
+        help="of files with several: 0 averages them, 1 takes the first alone, 2 the second (as in training)",
+    )
     hear.add_argument("--tta", action="store_true", help="insist on a file that averages over time shifts")
     hear.add_argument("--skip-bad", action="store_true", help="leave out files that cannot be read, and say which")
     work = flags.add_argument_group("machine")
@@ -75,7 +80,7 @@ def run(tokens: Sequence[str]) -> None:
         raise ConfigError("--labels is for the form of a submission: pass --sample-submission too, or leave it out.")
     files = find_audio(_named(flags.paths))
     _check_places(flags, files)
-    classifier = Classifier(flags.model, flags.threads, flags.device)
+    classifier = Classifier(flags.model, flags.threads, flags.device, channel=flags.channel)
     if flags.tta and not classifier.metadata["tta"]:
         raise ConfigError(
             f"{flags.model} was exported without time shifts. Put them inside: blend with --tta and export that, or "

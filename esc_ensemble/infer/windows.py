@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from esc_ensemble.data.audio import Waveform, stream
+from esc_ensemble.data.audio import Waveform, ignore, stream
 
 
-def cut_windows(path: Path, sample_rate: int, n_window: int, overlap: float) -> Iterator[tuple[int, Waveform]]:
+def cut_windows(
+    path: Path,
+    sample_rate: int,
+    n_window: int,
+    overlap: float,
+    *,
+    channel: int = 0,
+    note: Callable[[str], object] = ignore,
+) -> Iterator[tuple[int, Waveform]]:
     """Cuts a recording into overlapping windows, reading no more of it at a time than they need.
 
     Args:
@@ -19,6 +27,8 @@ def cut_windows(path: Path, sample_rate: int, n_window: int, overlap: float) -> 
         sample_rate: in Hz, of the windows.
         n_window: their length N in samples.
         overlap: part of a window that the next one holds too, from 0 up to, but not, 1.
+        channel: as for `decode`.
+        note: as for `decode`.
 
     Yields:
         As `cut` does.
@@ -26,7 +36,7 @@ def cut_windows(path: Path, sample_rate: int, n_window: int, overlap: float) -> 
     Raises:
         DataError: the recording cannot be read.
     """
-    yield from cut(stream(path, sample_rate), n_window, overlap)
+    yield from cut(stream(path, sample_rate, channel=channel, note=note), n_window, overlap)
 
 
 def cut(pieces: Iterable[Waveform], n_window: int, overlap: float) -> Iterator[tuple[int, Waveform]]:

@@ -109,7 +109,7 @@ def hear(path: Path, data: DataConfig) -> Heard:
     Raises:
         DataError: the file cannot be decoded.
     """
-    trimmed = trim_silence(decode(path, data.sample_rate), data.sample_rate, data.trim_db)
+    trimmed = trim_silence(decode(path, data.sample_rate, channel=data.channel), data.sample_rate, data.trim_db)
     waveform = fit_to_length(trimmed, data.n_samples, data.fit)
     n_heard = round(data.heard_seconds * data.sample_rate)
     if n_heard < len(waveform):  # the middle, as in `predict.middle`

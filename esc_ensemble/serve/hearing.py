@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from esc_ensemble.data.audio import Waveform, stream
+from esc_ensemble.data.audio import Waveform, ignore, stream
 from esc_ensemble.data.containers import read_container
 from esc_ensemble.errors import DataError, TooLongError
 from esc_ensemble.infer.classifier import Classifier, Prediction, Window
@@ -46,22 +45,56 @@ class NotAudioError(DataError):
     """The bytes are no audio file of a kind that is decoded."""
 
 
-def read(content: BinaryIO, sample_rate: int, limits: Limits) -> Waveform:
-    """Decodes an upload to (T,) float32 in [-1, 1] at `sample_rate`; what is too long, no further than it must.
+@dataclass(frozen=True)
+class Upload:
+    """An audio file that was sent, decoded block by block as often as it is asked for."""
 
-    Raises:
-        NotAudioError: it is no audio.
-        TooLongError: the recording is longer, or has more samples, than allowed.
-        DataError: it is damaged.
-    """
-    if not read_container(content):  # the library knows thirty more, some of whose decoders are seldom looked at
-        raise NotAudioError(f"{NAME} does not begin as WAV, FLAC, Ogg, Opus, MP3 or AIFF files do.")
-    pieces = list(
-        stream(content, sample_rate, name=NAME, max_seconds=limits.max_seconds, max_samples=limits.max_samples)
-    )
-    if not pieces:
-        raise DataError(f"{NAME} is shorter than one sample at {sample_rate} Hz.")
-    return np.concatenate(pieces)
+    content: BinaryIO
+    sample_rate: int
+    limits: Limits
+    channel: int = 0
+
+    def blocks(self, note: Callable[[str], object] = ignore) -> Iterator[Waveform]:
+        """Yields the waveform in blocks (T,), float32 in [-1, 1].
+
+        Raises:
+            NotAudioError: it is no audio.
+            TooLongError: the recording is longer, or has more samples, than allowed.
+            DataError: it is damaged.
+        """
+        if not read_container(self.content):  # libsndfile knows thirty more, some of whose decoders are rarely tested
+            raise NotAudioError(f"{NAME} does not begin as WAV, FLAC, Ogg, Opus, MP3 or AIFF files do.")
+        return stream(
+            self.content,
+            self.sample_rate,
+            channel=self.channel,
+            name=NAME,
+            max_seconds=self.limits.max_seconds,
+            max_samples=self.limits.max_samples,
+            note=note,
+        )
+
+    def read(self, note: Callable[[str], object] = ignore) -> Waveform:
+        """Returns the waveform (T,).
+
+        Raises:
+            DataError: as for `blocks`.
+        """
+        return np.concatenate(list(self.blocks(note)))
+
+    def count(self, note: Callable[[str], object] = ignore) -> int:
+        """Returns the number of samples, so that damage is found before anything is predicted.
+
+        Raises:
+            DataError: as for `blocks`.
+        """
+        return sum(map(len, self.blocks(note)))
+
+    def windows(self, n_window: int, overlap: float) -> Iterator[list[Cut]]:
+        """Cuts it into windows and yields a few of them at a time."""
+        windows = cut(self.blocks(), n_window, overlap)
+        while batch := list(islice(windows, WINDOWS_AT_A_TIME)):
+            yield batch
 
 
 def check_number(n_samples: int, n_window: int, overlap: float, limits: Limits) -> None:
@@ -78,13 +111,6 @@ def check_number(n_samples: int, n_window: int, overlap: float, limits: Limits) 
         )
 
 
-def batches(waveform: Waveform, n_window: int, overlap: float) -> Iterator[list[Cut]]:
-    """Cuts a waveform (T,) into windows and gives a few of them at a time."""
-    windows = cut([waveform], n_window, overlap)
-    while batch := list(islice(windows, WINDOWS_AT_A_TIME)):
-        yield batch
-
-
 def listen(classifier: Classifier, batch: Sequence[Cut]) -> list[Window]:
     """Hears windows of one length."""
     heard = classifier.listen(np.stack([waveform for _, waveform in batch]))  # (windows, N) -> (windows, C)
@@ -95,17 +121,10 @@ def listen(classifier: Classifier, batch: Sequence[Cut]) -> list[Window]:
     return found
 
 
-def answer(
-    classifier: Classifier, model: str, waveform: Waveform, windows: Sequence[Window], question: Question
-) -> bytes:
-    """Hears a waveform (T,), unless its windows were heard before, and gives the answer as JSON."""
-    probabilities = (
-        np.mean([window.probabilities for window in windows], axis=0)
-        if windows
-        else classifier.listen(waveform[np.newaxis])[0]
-    )
-    seconds = len(waveform) / classifier.sample_rate
-    prediction = Prediction(Path(), classifier.class_names, probabilities, seconds, tuple(windows))
+def answer(model: str, prediction: Prediction, question: Question, notes: Sequence[str]) -> bytes:
+    """Returns the answer as JSON."""
     values = to_json(prediction, question.top, question.threshold)
     del values["file"]  # an upload has no name
+    if notes:
+        values["notes"] = list(notes)
     return json.dumps({"model": model, **values}, ensure_ascii=False, allow_nan=False).encode()

@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import numpy as np
 from starlette.requests import ClientDisconnect, Request
 
 from esc_ensemble import __version__
-from esc_ensemble.data.audio import Waveform
 from esc_ensemble.errors import DataError, TooLongError
-from esc_ensemble.infer.classifier import Classifier, Window
+from esc_ensemble.infer.classifier import Classifier, Prediction, Window
 from esc_ensemble.serve import hearing
 from esc_ensemble.serve.hearing import Question
 from esc_ensemble.serve.limits import Limits
@@ -101,25 +102,35 @@ class Service:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _hear(self, content: BinaryIO, question: Question) -> bytes:
+        upload = hearing.Upload(content, self.classifier.sample_rate, self.limits, self.classifier.channel)
+        windows: list[Window] = []
+        notes: list[str] = []
         async with self._turn(question.windows):
             try:
-                waveform = await self._work(hearing.read, content, self.classifier.sample_rate, self.limits)
-                windows = await self._hear_windows(waveform, question.overlap) if question.windows else []
+                if question.windows:
+                    n_samples = await self._work(upload.count, notes.append)
+                    windows = await self._hear_windows(upload, n_samples, question.overlap)
+                    probabilities = np.mean([window.probabilities for window in windows], axis=0)
+                else:
+                    waveform = await self._work(upload.read, notes.append)
+                    n_samples = len(waveform)
+                    (probabilities,) = await self._work(self.classifier.listen, waveform[np.newaxis])
             except TooLongError as error:
                 raise RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from error
             except hearing.NotAudioError as error:
                 raise RefusalError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error)) from error
             except DataError as error:
                 raise RefusalError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
-            found = await self._work(hearing.answer, self.classifier, self.name, waveform, windows, question)
-            self.heard_seconds += len(waveform) / self.classifier.sample_rate
-        return found
+            seconds = n_samples / self.classifier.sample_rate
+            self.heard_seconds += seconds
+        prediction = Prediction(Path(), self.classifier.class_names, probabilities, seconds, tuple(windows))
+        return hearing.answer(self.name, prediction, question, notes)
 
-    async def _hear_windows(self, waveform: Waveform, overlap: float) -> list[Window]:
-        n_window = self.classifier.n_samples
-        hearing.check_number(len(waveform), n_window, overlap, self.limits)
+    async def _hear_windows(self, upload: hearing.Upload, n_samples: int, overlap: float) -> list[Window]:
+        hearing.check_number(n_samples, self.classifier.n_samples, overlap, self.limits)
         windows: list[Window] = []
-        for batch in hearing.batches(waveform, n_window, overlap):  # a client that left is noticed between them
+        batches = upload.windows(self.classifier.n_samples, overlap)
+        while batch := await self._work(next, batches, None):  # a client that left is noticed between them
             windows += await self._work(hearing.listen, self.classifier, batch)
         return windows
 

@@ -112,7 +112,7 @@ def _open_waveforms(tasks: Sequence[_Task], work: Work) -> list[tuple[WaveformCa
     found = []
     for task in tasks:
         data = read_spec(task.place.folder).data
-        recipe = data.model_dump_json(include={"sample_rate", "clip_seconds", "fit", "trim_db"})
+        recipe = data.model_dump_json(include={"sample_rate", "clip_seconds", "fit", "trim_db", "channel"})
         if recipe not in opened:
             options = work.options
             opened[recipe] = build_cache(
@@ -146,6 +146,8 @@ def _hear(task: _Task, cache: WaveformCache, clip_ids: np.ndarray, work: Work, t
         shift_mode=place.member["shift_mode"],
         batch_size=work.options.batch_size or model.clips_at_once,
         title=title,
+        read_windows=cache.windows,
+        n_samples=cache.n_samples,
     )
     seconds = np.array(shifts, dtype=np.float32)
     if kept is not None:

@@ -230,6 +230,8 @@ def _predict_fold(trainer: Trainer, split: FoldSplit, model: AudioClassifier) ->
             shift_mode=config.shift_mode,
             batch_size=model.clips_at_once,
             title=f"{trainer.run_dir.name} fold {split.fold}: logits",
+            read_windows=trainer.cache.windows,
+            n_samples=trainer.cache.n_samples,
         )
         return LogitsPart(catalog.clip_ids[index], catalog.labels[index], logits, catalog.sources[index])
 

@@ -259,7 +259,7 @@ def _add_gradients(
         if data.read_features:
             inputs = data.read_features(part, views[part])
         else:
-            inputs = to_waveform(data.read_batch(part), accelerator.device)
+            inputs = to_waveform(data.read(part), accelerator.device)
         targets = F.one_hot(torch.from_numpy(data.labels[part]), data.n_classes).float().to(accelerator.device)
         last = part is parts[-1]
         with nullcontext() if last else accelerator.no_sync(training.wrapped):
@@ -301,6 +301,8 @@ def _score_selection(training: _Training) -> dict[str, float]:
             n_classes=data.n_classes,
             device=training.accelerator.device,
             window_seconds=data.window_seconds,
+            read_windows=data.read_windows,
+            n_samples=data.n_samples,
         )[0]
     labels = data.labels[data.selection]
     scores = [log_loss(softmax(logits), labels), top_k_accuracy(logits, labels, 1)]

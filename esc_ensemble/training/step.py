@@ -34,6 +34,22 @@ class TrainingData:
     window_seconds: float = 0.0
     read_features: Callable[[np.ndarray, np.ndarray], Tensor] | None = None
     n_views: int = 1
+    read_windows: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None = None
+    """Clip numbers (B,), starts (B,) and a length to int16 waveforms."""
+    n_samples: int = 0
+    """Length T of the clips, for `read_windows`."""
+
+    def read(self, clips: np.ndarray) -> np.ndarray:
+        """Reads clips (B,) as int16 waveforms (B, T), or of clips that are far longer than windows a random part.
+
+        The part is of two windows, so that augmentation and the random window have room. Draws from torch's default
+        generator.
+        """
+        n_part = 2 * round(self.window_seconds * self.sample_rate)
+        if self.read_windows is None or not 0 < n_part < self.n_samples:
+            return self.read_batch(clips)
+        starts = torch.randint(self.n_samples - n_part + 1, (len(clips),)).numpy()
+        return self.read_windows(clips, starts, n_part)
 
 
 class Step(nn.Module):

@@ -207,6 +207,8 @@ def train_on(trainer: Trainer, split: FoldSplit, folder: Path, *, seed: int, tit
         n_classes=len(trainer.catalog.class_names),
         sample_rate=config.data.sample_rate,
         window_seconds=config.data.window_seconds,
+        read_windows=trainer.cache.windows,
+        n_samples=trainer.cache.n_samples,
     )
     torch.manual_seed(seed)
     model = begin(trainer)

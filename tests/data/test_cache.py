@@ -14,10 +14,10 @@ import soundfile
 
 from esc_ensemble.config import DataConfig
 from esc_ensemble.data import cache as cache_module
-from esc_ensemble.data.audio import prepare
+from esc_ensemble.data.audio import Recipe, prepare
 from esc_ensemble.data.cache import WaveformCache, build_cache, default_cache_dir
 from esc_ensemble.data.catalog import Catalog, load_catalog
-from esc_ensemble.data.decoding import FEW_CLIPS, Recipe, decode_all, to_int16
+from esc_ensemble.data.decoding import FEW_CLIPS, decode_all, to_int16
 from esc_ensemble.errors import DataError, WorkError
 
 SHORT = DataConfig(clip_seconds=0.5, sample_rate=8000)

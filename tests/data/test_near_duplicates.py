@@ -12,7 +12,8 @@ import soundfile
 import soxr
 
 from esc_ensemble.data import near_duplicates
-from esc_ensemble.data.decoding import Recipe, decode_one, to_int16
+from esc_ensemble.data.audio import Recipe
+from esc_ensemble.data.decoding import decode_one, to_int16
 from esc_ensemble.data.near_duplicates import BATCH_CLIPS, NearDuplicate, find_near_duplicates
 from esc_ensemble.data.sounds import SOUNDS
 

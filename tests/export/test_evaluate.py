@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from esc_ensemble.config import DataConfig
 from esc_ensemble.errors import DataError
 from esc_ensemble.export.evaluate import combine_oof, find_oof_clips, measure_accuracy
 from esc_ensemble.export.parts import load_parts
@@ -46,7 +47,7 @@ def test_each_clip_is_heard_by_the_models_that_had_not_heard_it(made: Made) -> N
         return said
 
     answers = iter(zip(clips.labels, clips.folds, strict=True))
-    assert measure_accuracy(say_own_number, parts, content, clips, 8000).top1 == 1.0
+    assert measure_accuracy(say_own_number, parts, content, clips, DataConfig(sample_rate=8000)).top1 == 1.0
 
 
 def test_a_blend_out_of_fold_by_hand() -> None:

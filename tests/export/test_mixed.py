@@ -87,12 +87,12 @@ def test_in_one_file_each_member_hears_what_it_heard_in_training(mixed: Path, sy
     parts = load_parts(content, mixed)
     fused = FusedBlend(parts, mixing_of(content)).eval()
     paths = [clip.path for clip in load_catalog(synthetic_dir).clips[::9]]
-    rate = heard_data(parts).sample_rate
+    data = heard_data(parts)
     for path in paths:
-        (found,) = fused(torch.from_numpy(read_clips([path], rate)[0])[None]).numpy()
+        (found,) = fused(torch.from_numpy(read_clips([path], data)[0])[None]).numpy()
         expected = np.zeros_like(found)
         for part in parts:  # each on waveforms that soxr brought to its rate
             alone = FusedBlend([replace(part, weight=1.0)], mixing_of(content)).eval()
-            (waveform,) = read_clips([path], part.spec.data.sample_rate)
+            (waveform,) = read_clips([path], part.spec.data)
             expected += part.weight * alone(torch.from_numpy(waveform)[None]).numpy()[0]
         np.testing.assert_allclose(found, expected, atol=2e-3)

@@ -65,5 +65,5 @@ def test_a_stream_of_a_cut_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(48000), 48000)
     path.write_bytes(path.read_bytes()[:-3000])
-    with pytest.raises(DataError, match=r"cut short|cannot be decoded"):
+    with pytest.raises(DataError, match="truncated"):
         list(stream(path, 16000))

@@ -145,7 +145,7 @@ def test_with_no_model_it_trains_within_the_budget(
     assert np.mean(right) > 0.3  # of ten classes
     assert found[bad.stem] == "rain"
     assert f"No prediction for {bad.stem}" in done.stdout
-    assert "cannot be decoded" in done.stdout or "cut short" in done.stdout
+    assert "cannot be decoded" in done.stdout or "truncated" in done.stdout
     assert f"{len(found) - 1} of {len(found)} rows predicted" in done.stdout
 
 

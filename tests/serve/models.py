@@ -73,6 +73,7 @@ class Stub(Classifier):
         self.class_names = ("one", "two")
         self.class_numbers = ()
         self.sample_rate, self.clip_seconds, self.n_samples = SAMPLE_RATE, CLIP_SECONDS, SAMPLE_RATE
+        self.channel = 0
         self.seconds = seconds
         self.gate = gate
         self.n_now = self.most = self.n_heard = 0
