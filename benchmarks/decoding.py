@@ -1,6 +1,6 @@
 """What is decoded of each kind of audio file, next to what ffmpeg decodes.
 
-Each file of the library in `kinds.py` is decoded by the package (from its path and from its bytes), by the service, by
+Each file of the library in `kinds` is decoded by the package (from its path and from its bytes), by the service, by
 the Kaggle kernel and by ffmpeg, all as mono at 16 kHz. The rule: the same length as ffmpeg within 20 ms and the right
 sound at the end, or a refusal that says why; no refusal of a whole file; no file with samples missing accepted; and
 the four agree. The exit code is 1 where a kind breaks it.
@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from audio_bytes import SECONDS, ffmpeg, signal
 from kinds import Kind, kinds
+from kinds.edits import SECONDS, ffmpeg, signal
 
 import kaggle_kernel
 from esc_ensemble.data.audio import decode
@@ -70,7 +70,8 @@ class Row:
 
     name: str
     true_seconds: float | None
-    ffmpeg: Decoded
+    ffmpeg: Decoded | None
+    """None where it was not asked."""
     ours: dict[str, Decoded]
     """By decoder: path, bytes, service, kernel."""
     broken: tuple[str, ...]
@@ -97,13 +98,13 @@ def main() -> None:
     sys.exit(1 if n_failing else 0)
 
 
-def compare(some: Iterable[Kind]) -> list[Row]:
-    """Makes files and decodes them, a few at a time."""
+def compare(some: Iterable[Kind], *, lazily: bool = False) -> list[Row]:
+    """Makes files and decodes them, a few at a time; `lazily` runs ffmpeg only where the verdict depends on it."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda item: _row(item[1], Path(folder), item[0]), enumerate(some)))
+        return list(pool.map(lambda item: _row(item[1], Path(folder), item[0], lazily), enumerate(some)))
 
 
-def _row(kind: Kind, folder: Path, number: int) -> Row:
+def _row(kind: Kind, folder: Path, number: int, lazily: bool) -> Row:
     path = folder / str(number) / f"file{kind.suffix}"
     path.parent.mkdir()
     content = kind.content
@@ -115,9 +116,16 @@ def _row(kind: Kind, folder: Path, number: int) -> Row:
         "kernel": lambda: kaggle_kernel.read_clip(path, RATE),
     }
     ours = {name: _try(kind, work, path) for name, work in decoders.items()}
-    reference = _try(kind, lambda: _ffmpeg(path), path)
+    needed = not lazily or any(_unknown(kind, found) for found in ours.values())
+    reference = _try(kind, lambda: _ffmpeg(path), path) if needed else None
     path.unlink()
     return Row(kind.name, kind.true_seconds, reference, ours, tuple(judge(kind, reference, ours)))
+
+
+def _unknown(kind: Kind, found: Decoded) -> bool:
+    if found.seconds is None or kind.whole is False or not kind.supported:
+        return False
+    return kind.true_seconds is None or abs(found.seconds - kind.true_seconds) > TOLERANCE_SECONDS
 
 
 def _try(kind: Kind, work: Callable[[], Waveform], path: Path) -> Decoded:
@@ -128,7 +136,7 @@ def _try(kind: Kind, work: Callable[[], Waveform], path: Path) -> Decoded:
     except Exception as error:  # noqa: BLE001 - any other is a finding
         return Decoded(message=f"{type(error).__name__}: {error}")
     like = likeness(waveform, kind.ends_at, round((kind.true_seconds or 0.0) / SECONDS))
-    return Decoded(len(waveform) / RATE, like, silence(waveform, kind.ends_at or 0.0))
+    return Decoded(len(waveform) / RATE, like, silence(waveform, kind.ends_at))
 
 
 def _ffmpeg(path: Path) -> Waveform:
@@ -169,21 +177,28 @@ def _least(waveform: Waveform, truth: npt.NDArray[np.float64]) -> float:
     return float(np.min(products[0] / np.sqrt(products[1] * products[2] + 1e-6)))
 
 
-def silence(waveform: Waveform, ends_at: float) -> float:
+def silence(waveform: Waveform, ends_at: float | None) -> float:
     """Returns the length of the longest silence within the first copy of the signal, less what encoders add to it."""
+    if ends_at is None:
+        return 0.0
     inside = waveform[round(0.15 * RATE) : round((ends_at - 0.05) * RATE)]
     loud = np.flatnonzero(np.abs(inside) > 0.003)
     return round(float(np.max(np.diff(loud, prepend=0, append=len(inside)), initial=0)) / RATE, 4)
 
 
-def judge(kind: Kind, reference: Decoded, ours: dict[str, Decoded]) -> list[str]:
+def judge(kind: Kind, reference: Decoded | None, ours: dict[str, Decoded]) -> list[str]:
     """Returns the rules that are broken, each as `rule: decoder`.
 
-    Any length between that of the signal and that of ffmpeg is right: what lies between is padding of encoders.
+    Any length from that of the signal to that of ffmpeg is right: what lies between is padding of encoders.
     """
     broken = []
     asked = {name: found for name, found in ours.items() if kind.served or name != "service"}
-    known = [seconds for seconds in (kind.true_seconds, reference.seconds if kind.by_ffmpeg else None) if seconds]
+    theirs = reference.seconds if reference and kind.by_ffmpeg else None
+    known = [seconds for seconds in (kind.true_seconds, theirs) if seconds is not None]
+    if reference and kind.whole and kind.supported and kind.by_ffmpeg:  # does the library tell the truth?
+        least = (kind.true_seconds or 0.0) - TOLERANCE_SECONDS
+        if reference.seconds is None or reference.seconds < least or reference.likeness < LEAST_LIKENESS:
+            broken.append("ffmpeg does not decode it: ffmpeg")
     for name, found in asked.items():
         if found.seconds is None:
             if kind.whole and kind.supported:
@@ -193,7 +208,7 @@ def judge(kind: Kind, reference: Decoded, ours: dict[str, Decoded]) -> list[str]
         elif kind.whole is False or not kind.supported:
             broken.append(f"truncated or unsupported file accepted: {name}")
         else:
-            if found.seconds < min(known) - TOLERANCE_SECONDS:
+            if found.seconds < known[0] - TOLERANCE_SECONDS:
                 broken.append(f"samples lost in silence: {name}")
             if found.seconds > max(known) + TOLERANCE_SECONDS:
                 broken.append(f"longer than with ffmpeg: {name}")
@@ -213,9 +228,9 @@ def table(rows: Sequence[Row]) -> list[str]:
     lines = [f"{'kind':58} {'true':>6} {'ffmpeg':>7} {'we':>7} {'ms':>7} {'like':>5}  verdict"]
     for row in rows:
         we = row.ours["path"]
-        both = we.seconds is not None and row.ffmpeg.seconds is not None
-        ms = f"{1000 * ((we.seconds or 0) - (row.ffmpeg.seconds or 0)):.1f}" if both else ""
-        cells = [f"{_cell(row.true_seconds):>6} {_cell(row.ffmpeg.seconds):>7} {_cell(we.seconds):>7} {ms:>7}"]
+        theirs = row.ffmpeg.seconds if row.ffmpeg else None
+        ms = "" if we.seconds is None or theirs is None else f"{1000 * (we.seconds - theirs):.1f}"
+        cells = [f"{_cell(row.true_seconds):>6} {_cell(theirs):>7} {_cell(we.seconds):>7} {ms:>7}"]
         cells.append(f"{we.likeness if we.seconds else '':>5}")
         verdict = "; ".join(row.broken) or "ok"
         message = next((found.message for found in row.ours.values() if found.message), "")
