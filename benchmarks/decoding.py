@@ -161,11 +161,14 @@ def likeness(waveform: Waveform, ends_at: float | None, n_copies: int) -> float:
 
 def _least(waveform: Waveform, truth: npt.NDArray[np.float64]) -> float:
     n_step = round(STEP_SECONDS * RATE)
-    pattern, tail = truth[-n_step:], waveform[-round((STEP_SECONDS + 0.25) * RATE) :].astype(np.float64)
+    pattern, tail = truth[-n_step:], np.nan_to_num(waveform[-round(0.35 * RATE) :]).astype(np.float64)
     if len(tail) < n_step:
         return 0.0
-    energy = np.convolve(tail**2, np.ones(n_step), "valid") * np.sum(pattern**2)
-    place = int(np.argmax(np.correlate(tail, pattern, "valid") / np.sqrt(energy + 1e-6)))
+    squares = np.concatenate([np.zeros(1), np.cumsum(tail**2)])
+    energy = (squares[n_step:] - squares[:-n_step]) * np.sum(pattern**2)
+    n = 2 * len(tail)
+    products = np.fft.irfft(np.fft.rfft(tail, n) * np.conj(np.fft.rfft(pattern, n)), n)[: len(tail) - n_step + 1]
+    place = int(np.argmax(products / np.sqrt(np.maximum(energy, 0.0) + 1e-6)))
     stop = len(waveform) - len(tail) + place + n_step
     n = min(len(truth), stop - round(WARM_UP_SECONDS * RATE)) // n_step * n_step
     if n < n_step:
@@ -173,8 +176,8 @@ def _least(waveform: Waveform, truth: npt.NDArray[np.float64]) -> float:
     both = [
         np.nan_to_num(part).reshape(-1, n_step) for part in (truth[-n:], waveform[stop - n : stop].astype(np.float64))
     ]
-    products = [np.sum(one * other, axis=1) for one, other in ((both[0], both[1]), (both[0],) * 2, (both[1],) * 2)]
-    return float(np.min(products[0] / np.sqrt(products[1] * products[2] + 1e-6)))
+    energies = [np.sum(part**2, axis=1) for part in both]
+    return float(np.min(np.sum(both[0] * both[1], axis=1) / np.sqrt(energies[0] * energies[1] + 1e-6)))
 
 
 def silence(waveform: Waveform, ends_at: float | None) -> float:
@@ -191,31 +194,31 @@ def judge(kind: Kind, reference: Decoded | None, ours: dict[str, Decoded]) -> li
 
     Any length from that of the signal to that of ffmpeg is right: what lies between is padding of encoders.
     """
-    broken = []
+    broken: list[str] = []
     asked = {name: found for name, found in ours.items() if kind.served or name != "service"}
     theirs = reference.seconds if reference and kind.by_ffmpeg else None
     known = [seconds for seconds in (kind.true_seconds, theirs) if seconds is not None]
-    if reference and kind.whole and kind.supported and kind.by_ffmpeg:  # does the library tell the truth?
+    refused = kind.whole is False or not kind.supported
+    for name, found in asked.items():
+        if found.seconds is None:
+            rules = {
+                "whole file refused": bool(kind.whole and kind.supported),
+                "refusal does not say why": any(word in found.message.lower() for word in VAGUE),
+            }
+        elif refused:
+            rules = {"truncated or unsupported file accepted": True}
+        else:
+            rules = {
+                "samples lost in silence": found.seconds < known[0] - TOLERANCE_SECONDS,
+                "longer than with ffmpeg": found.seconds > max(known) + TOLERANCE_SECONDS,
+                "not the signal": found.likeness < LEAST_LIKENESS,
+                "silence in place of samples": found.silent_seconds > MOST_SILENT_SECONDS,
+            }
+        broken += [f"{rule}: {name}" for rule, is_broken in rules.items() if is_broken]
+    if reference and kind.whole and kind.supported and kind.by_ffmpeg:  # is the library right?
         least = (kind.true_seconds or 0.0) - TOLERANCE_SECONDS
         if reference.seconds is None or reference.seconds < least or reference.likeness < LEAST_LIKENESS:
             broken.append("ffmpeg does not decode it: ffmpeg")
-    for name, found in asked.items():
-        if found.seconds is None:
-            if kind.whole and kind.supported:
-                broken.append(f"whole file refused: {name}")
-            if len(found.message) < 10 or any(word in found.message.lower() for word in VAGUE):
-                broken.append(f"refusal does not say why: {name}")
-        elif kind.whole is False or not kind.supported:
-            broken.append(f"truncated or unsupported file accepted: {name}")
-        else:
-            if found.seconds < known[0] - TOLERANCE_SECONDS:
-                broken.append(f"samples lost in silence: {name}")
-            if found.seconds > max(known) + TOLERANCE_SECONDS:
-                broken.append(f"longer than with ffmpeg: {name}")
-            if found.likeness < LEAST_LIKENESS:
-                broken.append(f"not the signal: {name}")
-            if found.silent_seconds > MOST_SILENT_SECONDS:
-                broken.append(f"silence in place of samples: {name}")
     lengths = [found.seconds for found in asked.values()]
     known = [seconds for seconds in lengths if seconds is not None]
     if (len(known) != len(lengths) and known) or (known and max(known) - min(known) > AGREEMENT_SECONDS):

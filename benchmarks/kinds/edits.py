@@ -26,6 +26,7 @@ BITEXACT = ("-fflags", "+bitexact", "-flags:a", "+bitexact")
 Samples = npt.NDArray[np.float64]
 
 
+@functools.cache
 def signal(rate: int, seconds: float = SECONDS) -> Samples:
     """Returns the mono mix of the test signal, (T,): two sweeps and a wavering tone, all below 2.2 kHz."""
     t = np.arange(round(seconds * rate)) / rate
@@ -34,6 +35,7 @@ def signal(rate: int, seconds: float = SECONDS) -> Samples:
     return level * (0.22 * up + 0.18 * down + 0.08 * np.sin(2 * np.pi * (650 * t + 20 * np.sin(2 * np.pi * 3 * t))))
 
 
+@functools.cache
 def channels(rate: int, n_channels: int, seconds: float = SECONDS) -> Samples:
     """Returns (T, channels): the channels differ, and their mean is `signal`."""
     mono = signal(rate, seconds)
@@ -98,6 +100,7 @@ def write(
     return put_after(content, b"PEAK", 8, "<I", 0) if b"PEAK" in content[:100] else content  # a time of day
 
 
+@functools.cache
 def noise(n_bytes: int) -> bytes:
     """Returns bytes that look like no audio: none is 0xFF, with which MP3 frames begin."""
     return np.random.default_rng(n_bytes).integers(0, 255, n_bytes, dtype=np.uint8).tobytes()
@@ -106,6 +109,7 @@ def noise(n_bytes: int) -> bytes:
 # --- Chunks of RIFF and AIFF
 
 
+@functools.cache
 def pcm(rate: int = 44100, n_channels: int = 2, seconds: float = SECONDS, dtype: str = "<i2") -> bytes:
     """Returns the signal as 16-bit samples."""
     return np.round(channels(rate, n_channels, seconds) * 32767).astype(dtype).tobytes()

@@ -41,7 +41,7 @@ def _renamed() -> Iterator[Kind]:
         "aiff": lambda: encode(".aiff"),
     }
     for name, make in made.items():
-        for suffix in ("wav", "mp3", "flac", "ogg", "m4a", "WAV"):
+        for suffix in ("wav", "mp3", "m4a", "WAV"):
             if name != suffix:
                 yield Kind(f"{name} named .{suffix}", make)
 

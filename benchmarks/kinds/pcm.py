@@ -75,7 +75,9 @@ def _wav() -> Iterator[Kind]:
     yield Kind("wav odd data, not padded.wav", lambda: wav(fmt=mono8, data=odd, pad=False))
     yield Kind("wav fmt of 18 bytes.wav", lambda: wav(fmt=struct.pack("<HHIIHHH", 1, 2, 44100, 176400, 4, 16, 0)))
     for bits, n_bytes in ((12, 2), (20, 3), (24, 4)):
-        yield Kind(f"wavex {bits} bits in {n_bytes} bytes.wav", lambda b=bits, n=n_bytes: wide(b, n))
+        yield Kind(
+            f"wavex {bits} bits in {n_bytes} bytes.wav", lambda b=bits, n=n_bytes: wide(b, n), by_ffmpeg=bits < 24
+        )
     fact = chunk(b"fact", struct.pack("<I", 50_000))
     yield Kind("wav fact counts half.wav", lambda: wav(before=fact))
     adpcm: Make = lambda: put_after(write("WAV", "IMA_ADPCM"), b"fact", 4, "<I", 50_000)  # noqa: E731

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import decoding
 import kinds
+import numpy as np
+from kinds import edits
 
 
 def test_each_kind_is_decoded_in_full_or_refused_with_a_reason() -> None:
@@ -14,18 +16,14 @@ def test_each_kind_is_decoded_in_full_or_refused_with_a_reason() -> None:
     assert not failing, "\n".join(["", *decoding.table(failing), f"{len(failing)} of {len(rows)} kinds"])
 
 
-def test_a_decoder_that_fills_up_with_zeros_or_repeats_samples_is_noticed() -> None:
-    kind = next(kind for kind in kinds.kinds() if kind.name == "wav PCM_16.wav")
-    whole = decoding.signal(decoding.RATE).astype("float32")
-    n = decoding.RATE // 10
-    assert decoding.likeness(whole, kind.ends_at, 1) > 0.999
-    for wrong in (
-        whole[:-n],
-        [*whole[:-n], *[0.0] * n],
-        [*whole[:-n], *whole[:n]],
-        [*whole[:9000], *whole[9000 + n :]],
-    ):
-        assert decoding.likeness(decoding.np.asarray(wrong, dtype="float32"), kind.ends_at, 1) < decoding.LEAST_LIKENESS
-    assert decoding.silence(whole, kind.ends_at) < 0.001
-    whole[9000 : 9000 + n] = 0.0
-    assert decoding.silence(whole, kind.ends_at) > 0.09
+def test_a_decoder_that_loses_fills_up_or_repeats_is_noticed() -> None:
+    whole = edits.signal(decoding.RATE).astype(np.float32)
+    n, middle = decoding.RATE // 10, len(whole) // 2
+    assert decoding.likeness(whole, edits.SECONDS, 1) > 0.999
+    assert decoding.silence(whole, edits.SECONDS) < 0.001
+    kept, zeros = whole[:-n], np.zeros(n, dtype=np.float32)
+    gap = np.concatenate([whole[:middle], zeros, whole[middle + n :]])
+    parts = ([kept], [kept, zeros], [kept, whole[:n]], [whole[:middle], whole[middle + n :]], [gap])
+    for wrong in parts:
+        assert decoding.likeness(np.concatenate(wrong), edits.SECONDS, 1) < decoding.LEAST_LIKENESS
+    assert decoding.silence(gap, edits.SECONDS) > 0.09
