@@ -291,10 +291,18 @@ def without_pages(ogg: bytes, numbers: range, *, renumber: bool = False) -> byte
     return b"".join(left)
 
 
-def empty_last_page(ogg: bytes) -> bytes:
-    """Moves the mark of the stream's end to a page without content, as some writers do."""
+def empty_last_page(ogg: bytes, n_packet: int = 0) -> bytes:
+    """Moves the mark of the stream's end to a page without content, as some writers do.
+
+    Args:
+        ogg: a stream.
+        n_packet: samples a packet where the last page with content shall count its packets whole, as Opus wants.
+    """
     *others, last = pages(no_end_mark(ogg))
     head = put(put(last[:27], 5, "B", 4), 26, "B", 0)
+    if n_packet:
+        n_packets = sum(size < 255 for size in last[27 : 27 + last[26]])
+        last = seal(put(last, 6, "<q", struct.unpack_from("<q", others[-1], 6)[0] + n_packet * n_packets))
     return b"".join([*others, last, seal(put(head, 18, "<I", len(others) + 1))])
 
 

@@ -64,6 +64,7 @@ def kinds() -> Iterator[Kind]:
 
 def _ogg_stream(codec: str, how_made: Make, end: str) -> Iterator[Kind]:
     """What may become of an Ogg file; `how_made` encodes one with several pages."""
+    n_packet = 960 if codec == "opus" else 0
     base: dict[str, int] = {"rate": 48000 if codec == "opus" else 44100}
     picture = "METADATA_BLOCK_PICTURE=" + base64.b64encode(flac_picture(60_000)).decode()
 
@@ -102,7 +103,7 @@ def _ogg_stream(codec: str, how_made: Make, end: str) -> Iterator[Kind]:
     yield cut(f"{codec} second half is zeros{end}", lambda: preallocated(make()))
     yield cut(f"{codec} hole in the middle{end}", lambda: with_hole(make(), 3000))
     yield cut(f"{codec} sent as text{end}", lambda: as_text(make()))
-    yield Kind(f"{codec} end mark on an empty page{end}", lambda: empty_last_page(make()))
+    yield Kind(f"{codec} end mark on an empty page{end}", lambda: empty_last_page(make(), n_packet))
     yield from tags(codec, end, make)
     yield Kind(f"{codec} with a cover of 60 kB{end}", lambda: how_made("-metadata", picture, **base), note="over pages")
 
