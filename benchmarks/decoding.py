@@ -1,6 +1,6 @@
 """What is decoded of each kind of audio file, next to what ffmpeg decodes.
 
-Each file of the library in `kinds.py` is decoded by the package (from its path and from its bytes), by the service, by
+Each file of the library in `kinds` is decoded by the package (from its path and from its bytes), by the service, by
 the Kaggle kernel and by ffmpeg, all as mono at 16 kHz. The rule: the same length as ffmpeg within 20 ms and the right
 sound at the end, or a refusal that says why; no refusal of a whole file; no file with samples missing accepted; and
 the four agree. The exit code is 1 where a kind breaks it.
@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from audio_bytes import SECONDS, ffmpeg, signal
 from kinds import Kind, kinds
+from kinds.edits import SECONDS, ffmpeg, signal
 
 import kaggle_kernel
 from esc_ensemble.data.audio import decode
@@ -70,7 +70,8 @@ class Row:
 
     name: str
     true_seconds: float | None
-    ffmpeg: Decoded
+    ffmpeg: Decoded | None
+    """None where it was not asked."""
     ours: dict[str, Decoded]
     """By decoder: path, bytes, service, kernel."""
     broken: tuple[str, ...]
@@ -97,13 +98,13 @@ def main() -> None:
     sys.exit(1 if n_failing else 0)
 
 
-def compare(some: Iterable[Kind]) -> list[Row]:
-    """Makes files and decodes them, a few at a time."""
+def compare(some: Iterable[Kind], *, lazily: bool = False) -> list[Row]:
+    """Makes files and decodes them, a few at a time; `lazily` runs ffmpeg only where the verdict depends on it."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda item: _row(item[1], Path(folder), item[0]), enumerate(some)))
+        return list(pool.map(lambda item: _row(item[1], Path(folder), item[0], lazily), enumerate(some)))
 
 
-def _row(kind: Kind, folder: Path, number: int) -> Row:
+def _row(kind: Kind, folder: Path, number: int, lazily: bool) -> Row:
     path = folder / str(number) / f"file{kind.suffix}"
     path.parent.mkdir()
     content = kind.content
@@ -115,9 +116,16 @@ def _row(kind: Kind, folder: Path, number: int) -> Row:
         "kernel": lambda: kaggle_kernel.read_clip(path, RATE),
     }
     ours = {name: _try(kind, work, path) for name, work in decoders.items()}
-    reference = _try(kind, lambda: _ffmpeg(path), path)
+    needed = not lazily or any(_unknown(kind, found) for found in ours.values())
+    reference = _try(kind, lambda: _ffmpeg(path), path) if needed else None
     path.unlink()
     return Row(kind.name, kind.true_seconds, reference, ours, tuple(judge(kind, reference, ours)))
+
+
+def _unknown(kind: Kind, found: Decoded) -> bool:
+    if found.seconds is None or kind.whole is False or not kind.supported:
+        return False
+    return kind.true_seconds is None or abs(found.seconds - kind.true_seconds) > TOLERANCE_SECONDS
 
 
 def _try(kind: Kind, work: Callable[[], Waveform], path: Path) -> Decoded:
@@ -128,7 +136,7 @@ def _try(kind: Kind, work: Callable[[], Waveform], path: Path) -> Decoded:
     except Exception as error:  # noqa: BLE001 - any other is a finding
         return Decoded(message=f"{type(error).__name__}: {error}")
     like = likeness(waveform, kind.ends_at, round((kind.true_seconds or 0.0) / SECONDS))
-    return Decoded(len(waveform) / RATE, like, silence(waveform, kind.ends_at or 0.0))
+    return Decoded(len(waveform) / RATE, like, silence(waveform, kind.ends_at))
 
 
 def _ffmpeg(path: Path) -> Waveform:
@@ -153,11 +161,14 @@ def likeness(waveform: Waveform, ends_at: float | None, n_copies: int) -> float:
 
 def _least(waveform: Waveform, truth: npt.NDArray[np.float64]) -> float:
     n_step = round(STEP_SECONDS * RATE)
-    pattern, tail = truth[-n_step:], waveform[-round((STEP_SECONDS + 0.25) * RATE) :].astype(np.float64)
+    pattern, tail = truth[-n_step:], np.nan_to_num(waveform[-round(0.35 * RATE) :]).astype(np.float64)
     if len(tail) < n_step:
         return 0.0
-    energy = np.convolve(tail**2, np.ones(n_step), "valid") * np.sum(pattern**2)
-    place = int(np.argmax(np.correlate(tail, pattern, "valid") / np.sqrt(energy + 1e-6)))
+    squares = np.concatenate([np.zeros(1), np.cumsum(tail**2)])
+    energy = (squares[n_step:] - squares[:-n_step]) * np.sum(pattern**2)
+    n = 2 * len(tail)
+    products = np.fft.irfft(np.fft.rfft(tail, n) * np.conj(np.fft.rfft(pattern, n)), n)[: len(tail) - n_step + 1]
+    place = int(np.argmax(products / np.sqrt(np.maximum(energy, 0.0) + 1e-6)))
     stop = len(waveform) - len(tail) + place + n_step
     n = min(len(truth), stop - round(WARM_UP_SECONDS * RATE)) // n_step * n_step
     if n < n_step:
@@ -165,42 +176,49 @@ def _least(waveform: Waveform, truth: npt.NDArray[np.float64]) -> float:
     both = [
         np.nan_to_num(part).reshape(-1, n_step) for part in (truth[-n:], waveform[stop - n : stop].astype(np.float64))
     ]
-    products = [np.sum(one * other, axis=1) for one, other in ((both[0], both[1]), (both[0],) * 2, (both[1],) * 2)]
-    return float(np.min(products[0] / np.sqrt(products[1] * products[2] + 1e-6)))
+    energies = [np.sum(part**2, axis=1) for part in both]
+    return float(np.min(np.sum(both[0] * both[1], axis=1) / np.sqrt(energies[0] * energies[1] + 1e-6)))
 
 
-def silence(waveform: Waveform, ends_at: float) -> float:
+def silence(waveform: Waveform, ends_at: float | None) -> float:
     """Returns the length of the longest silence within the first copy of the signal, less what encoders add to it."""
+    if ends_at is None:
+        return 0.0
     inside = waveform[round(0.15 * RATE) : round((ends_at - 0.05) * RATE)]
     loud = np.flatnonzero(np.abs(inside) > 0.003)
     return round(float(np.max(np.diff(loud, prepend=0, append=len(inside)), initial=0)) / RATE, 4)
 
 
-def judge(kind: Kind, reference: Decoded, ours: dict[str, Decoded]) -> list[str]:
+def judge(kind: Kind, reference: Decoded | None, ours: dict[str, Decoded]) -> list[str]:
     """Returns the rules that are broken, each as `rule: decoder`.
 
-    Any length between that of the signal and that of ffmpeg is right: what lies between is padding of encoders.
+    Any length from that of the signal to that of ffmpeg is right: what lies between is padding of encoders.
     """
-    broken = []
+    broken: list[str] = []
     asked = {name: found for name, found in ours.items() if kind.served or name != "service"}
-    known = [seconds for seconds in (kind.true_seconds, reference.seconds if kind.by_ffmpeg else None) if seconds]
+    theirs = reference.seconds if reference and kind.by_ffmpeg else None
+    known = [seconds for seconds in (kind.true_seconds, theirs) if seconds is not None]
+    refused = kind.whole is False or not kind.supported
     for name, found in asked.items():
         if found.seconds is None:
-            if kind.whole and kind.supported:
-                broken.append(f"whole file refused: {name}")
-            if len(found.message) < 10 or any(word in found.message.lower() for word in VAGUE):
-                broken.append(f"refusal does not say why: {name}")
-        elif kind.whole is False or not kind.supported:
-            broken.append(f"truncated or unsupported file accepted: {name}")
+            rules = {
+                "whole file refused": bool(kind.whole and kind.supported),
+                "refusal does not say why": any(word in found.message.lower() for word in VAGUE),
+            }
+        elif refused:
+            rules = {"truncated or unsupported file accepted": True}
         else:
-            if found.seconds < min(known) - TOLERANCE_SECONDS:
-                broken.append(f"samples lost in silence: {name}")
-            if found.seconds > max(known) + TOLERANCE_SECONDS:
-                broken.append(f"longer than with ffmpeg: {name}")
-            if found.likeness < LEAST_LIKENESS:
-                broken.append(f"not the signal: {name}")
-            if found.silent_seconds > MOST_SILENT_SECONDS:
-                broken.append(f"silence in place of samples: {name}")
+            rules = {
+                "samples lost in silence": found.seconds < known[0] - TOLERANCE_SECONDS,
+                "longer than with ffmpeg": found.seconds > max(known) + TOLERANCE_SECONDS,
+                "not the signal": found.likeness < LEAST_LIKENESS,
+                "silence in place of samples": found.silent_seconds > MOST_SILENT_SECONDS,
+            }
+        broken += [f"{rule}: {name}" for rule, is_broken in rules.items() if is_broken]
+    if reference and kind.whole and kind.supported and kind.by_ffmpeg:  # is the library right?
+        least = (kind.true_seconds or 0.0) - TOLERANCE_SECONDS
+        if reference.seconds is None or reference.seconds < least or reference.likeness < LEAST_LIKENESS:
+            broken.append("ffmpeg does not decode it: ffmpeg")
     lengths = [found.seconds for found in asked.values()]
     known = [seconds for seconds in lengths if seconds is not None]
     if (len(known) != len(lengths) and known) or (known and max(known) - min(known) > AGREEMENT_SECONDS):
@@ -213,9 +231,9 @@ def table(rows: Sequence[Row]) -> list[str]:
     lines = [f"{'kind':58} {'true':>6} {'ffmpeg':>7} {'we':>7} {'ms':>7} {'like':>5}  verdict"]
     for row in rows:
         we = row.ours["path"]
-        both = we.seconds is not None and row.ffmpeg.seconds is not None
-        ms = f"{1000 * ((we.seconds or 0) - (row.ffmpeg.seconds or 0)):.1f}" if both else ""
-        cells = [f"{_cell(row.true_seconds):>6} {_cell(row.ffmpeg.seconds):>7} {_cell(we.seconds):>7} {ms:>7}"]
+        theirs = row.ffmpeg.seconds if row.ffmpeg else None
+        ms = "" if we.seconds is None or theirs is None else f"{1000 * (we.seconds - theirs):.1f}"
+        cells = [f"{_cell(row.true_seconds):>6} {_cell(theirs):>7} {_cell(we.seconds):>7} {ms:>7}"]
         cells.append(f"{we.likeness if we.seconds else '':>5}")
         verdict = "; ".join(row.broken) or "ok"
         message = next((found.message for found in row.ours.values() if found.message), "")

@@ -26,6 +26,7 @@ BITEXACT = ("-fflags", "+bitexact", "-flags:a", "+bitexact")
 Samples = npt.NDArray[np.float64]
 
 
+@functools.cache
 def signal(rate: int, seconds: float = SECONDS) -> Samples:
     """Returns the mono mix of the test signal, (T,): two sweeps and a wavering tone, all below 2.2 kHz."""
     t = np.arange(round(seconds * rate)) / rate
@@ -34,6 +35,7 @@ def signal(rate: int, seconds: float = SECONDS) -> Samples:
     return level * (0.22 * up + 0.18 * down + 0.08 * np.sin(2 * np.pi * (650 * t + 20 * np.sin(2 * np.pi * 3 * t))))
 
 
+@functools.cache
 def channels(rate: int, n_channels: int, seconds: float = SECONDS) -> Samples:
     """Returns (T, channels): the channels differ, and their mean is `signal`."""
     mono = signal(rate, seconds)
@@ -92,9 +94,13 @@ def write(
     buffer = io.BytesIO()
     samples = channels(rate, n_channels, seconds)
     soundfile.write(buffer, samples, rate, format=file_format, subtype=subtype, endian=endian)
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    if file_format == "OGG":
+        return renamed_stream(content, 1)  # it is random
+    return put_after(content, b"PEAK", 8, "<I", 0) if b"PEAK" in content[:100] else content  # a time of day
 
 
+@functools.cache
 def noise(n_bytes: int) -> bytes:
     """Returns bytes that look like no audio: none is 0xFF, with which MP3 frames begin."""
     return np.random.default_rng(n_bytes).integers(0, 255, n_bytes, dtype=np.uint8).tobytes()
@@ -103,6 +109,7 @@ def noise(n_bytes: int) -> bytes:
 # --- Chunks of RIFF and AIFF
 
 
+@functools.cache
 def pcm(rate: int = 44100, n_channels: int = 2, seconds: float = SECONDS, dtype: str = "<i2") -> bytes:
     """Returns the signal as 16-bit samples."""
     return np.round(channels(rate, n_channels, seconds) * 32767).astype(dtype).tobytes()
@@ -145,6 +152,31 @@ def put_after(content: bytes, mark: bytes, offset: int, layout: str, *values: in
     return put(content, content.index(mark) + len(mark) + offset, layout, *values)
 
 
+def wide(valid_bits: int, n_bytes: int) -> bytes:
+    """Returns a WAV whose samples have fewer bits than their bytes could hold."""
+    guid = struct.pack("<HHI", 1, 0, 0x100000) + bytes((0x80, 0, 0, 0xAA, 0, 0x38, 0x9B, 0x71))
+    frame = 2 * n_bytes
+    head = struct.pack("<HHIIHHHHI", 0xFFFE, 2, 44100, 44100 * frame, frame, 8 * n_bytes, 22, valid_bits, 3)
+    scaled = np.round(channels(44100, 2) * (2 ** (valid_bits - 1) - 1)).astype(np.int64) << (8 * n_bytes - valid_bits)
+    data = scaled.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :n_bytes].tobytes()
+    return wav(fmt=head + guid[:2] + guid[2:], data=data)
+
+
+def as_text(content: bytes) -> bytes:
+    """Returns what a transfer as text makes of a file: line feeds become pairs."""
+    return content.replace(b"\n", b"\r\n")
+
+
+def with_hole(content: bytes, n_bytes: int) -> bytes:
+    """Leaves bytes in the middle out."""
+    return content[: len(content) // 2] + content[len(content) // 2 + n_bytes :]
+
+
+def preallocated(content: bytes) -> bytes:
+    """Returns a file whose space was reserved, but whose second half never came."""
+    return content[: len(content) // 2] + bytes(len(content) - len(content) // 2)
+
+
 # --- Tags
 
 
@@ -159,6 +191,13 @@ def id3v2(n_bytes: int = 500, *, footer: bool = False) -> bytes:
     frames = b"TIT2" + size(len(title)) + b"\0\0" + title + b"APIC" + size(len(picture)) + b"\0\0" + picture
     rest = b"\4\0" + (b"\x10" if footer else b"\0") + size(len(frames))
     return b"ID3" + rest + frames + (b"3DI" + rest if footer else b"")
+
+
+def id3v2_of_wrong_size(more: int) -> bytes:
+    """Returns an ID3v2 tag whose header counts more bytes, or fewer."""
+    (size,) = struct.unpack_from(">I", id3v2(), 6)
+    n = sum((size >> 8 * k & 0x7F) << 7 * k for k in range(4)) + more
+    return put(id3v2(), 6, "4B", *(n >> shift & 0x7F for shift in (21, 14, 7, 0)))
 
 
 def id3v1() -> bytes:
@@ -250,6 +289,21 @@ def without_pages(ogg: bytes, numbers: range, *, renumber: bool = False) -> byte
     if renumber:
         left = [seal(put(page, 18, "<I", number)) for number, page in enumerate(left)]
     return b"".join(left)
+
+
+def empty_last_page(ogg: bytes, n_packet: int = 0) -> bytes:
+    """Moves the mark of the stream's end to a page without content, as some writers do.
+
+    Args:
+        ogg: a stream.
+        n_packet: samples a packet where the last page with content shall count its packets whole, as Opus wants.
+    """
+    *others, last = pages(no_end_mark(ogg))
+    head = put(put(last[:27], 5, "B", 4), 26, "B", 0)
+    if n_packet:
+        n_packets = sum(size < 255 for size in last[27 : 27 + last[26]])
+        last = seal(put(last, 6, "<q", struct.unpack_from("<q", others[-1], 6)[0] + n_packet * n_packets))
+    return b"".join([*others, last, seal(put(head, 18, "<I", len(others) + 1))])
 
 
 def renamed_stream(ogg: bytes, serial: int) -> bytes:
