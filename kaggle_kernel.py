@@ -1089,6 +1089,7 @@ OTHER_KINDS = {
     b"\xff\xf1": "AAC",
     b"\xff\xf9": "AAC",
     b"DSD ": "DSF",
+    b"Creative Voice": "VOC",
     b"FRM8": "DSDIFF",
     b"%PDF": "PDF",
     b"PK\x03\x04": "ZIP",
@@ -1344,13 +1345,20 @@ def _patched(start: int, stop: int, patches: Sequence[tuple[int, bytes]]) -> tup
 
 
 def _read_flac(reader: Reader, start: int) -> Structure:
-    """Holds the number of samples in the header to the last frame's."""
+    """Holds the number of samples in the header to the frames, whose headers say where they belong."""
     stop = reader.find(b"fLaC\0\0\0\x22", start + 4, reader.size)
     stop = reader.size if stop < 0 else stop
-    told = struct.unpack(">Q", reader.at(start + 18, 8).ljust(8, b"\0"))[0]
+    told = _unpack(reader, ">Q", start + 18)
     n_told = told & ((1 << 36) - 1)
-    (block_size,) = struct.unpack(">H", reader.at(start + 8, 2).ljust(2, b"\0"))
-    n_found = _last_flac_sample(reader, start + 42, stop, block_size)
+    n_found, ahead, n_ahead = 0, 0, 0
+    for first, size in _flac_frames(reader, start + 42, stop, _unpack(reader, ">H", start + 8)):
+        if first == n_found:
+            n_found, n_ahead = first + size, 0
+        else:  # a frame that others follow, or bytes that look like one
+            n_ahead = n_ahead + 1 if first == ahead else 0
+            ahead = first + size
+            if first > n_found and n_ahead:
+                return Structure(missing=f"behind its first {n_found} samples some are not there")
     if not n_found and not n_told:
         return Structure(missing="it ends before its samples begin")
     parts: tuple[bytes | tuple[int, int], ...] = ((start, stop),)
@@ -1359,41 +1367,48 @@ def _read_flac(reader: Reader, start: int) -> Structure:
     return Structure((Stream(parts),), end=stop)
 
 
-def _last_flac_sample(reader: Reader, start: int, stop: int, fixed_size: int) -> int:
-    """Returns the number of samples up to the end of the last frame, by that frame's header; 0 where none is found."""
-    tail_start = max(start, stop - BLOCK_BYTES)
-    tail = reader.at(tail_start, stop - tail_start)
-    place = len(tail)
-    while (place := tail.rfind(b"\xff", 0, place)) >= 0:
-        head = tail[place : place + 16]
-        if len(head) < 6 or head[1] & 0xFE != 0xF8:
-            continue
-        n_coded = max(1, next((n for n in range(8) if not head[4] & 0x80 >> n), 8))
-        size_code, rate_code = head[2] >> 4, head[2] & 15
-        n_size = {6: 1, 7: 2}.get(size_code, 0)
-        end = 4 + n_coded + n_size + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
-        if not size_code or len(head) <= end or _crc8(head[:end]) != head[end]:
-            continue
-        number = head[4] & (0x7F >> n_coded if n_coded > 1 else 0x7F)
-        for byte in head[5 : 4 + n_coded]:
-            number = number << 6 | byte & 0x3F
-        if size_code == 1:
-            size = 192
-        elif n_size:
-            size = 1 + int.from_bytes(head[4 + n_coded : 4 + n_coded + n_size], "big")
-        else:
-            size = 576 << size_code - 2 if size_code < 6 else 256 << size_code - 8
-        return (number if head[1] & 1 else number * fixed_size) + size
-    return 0
+def _flac_frames(reader: Reader, start: int, stop: int, fixed_size: int) -> Iterator[tuple[int, int]]:
+    """Yields the first sample and the number of samples of each frame, by what looks like its header."""
+    while start < stop:
+        block = reader.at(start, min(BLOCK_BYTES, stop - start))
+        n_here = len(block) if start + len(block) >= stop else len(block) - FLAC_HEADER
+        for found in FLAC_SYNC.finditer(block, 0, n_here):
+            head = block[found.start() : found.start() + FLAC_HEADER]
+            n_coded = len(format(head[4], "08b").split("0")[0]) or 1
+            size_code, rate_code = head[2] >> 4, head[2] & 15
+            n_size = {6: 1, 7: 2}.get(size_code, 0)
+            end = 4 + n_coded + n_size + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+            if not size_code or len(head) <= end or _crc8(head[:end]) != head[end]:
+                continue
+            number = head[4] & (0x7F >> n_coded if n_coded > 1 else 0x7F)
+            for byte in head[5 : 4 + n_coded]:
+                number = number << 6 | byte & 0x3F
+            if n_size:
+                size = 1 + int.from_bytes(head[4 + n_coded : 4 + n_coded + n_size], "big")
+            else:
+                size = 192 if size_code == 1 else 576 << size_code - 2 if size_code < 6 else 256 << size_code - 8
+            yield (number if head[1] & 1 else number * fixed_size), size
+        start += n_here
+
+
+FLAC_SYNC = re.compile(rb"\xff[\xf8\xf9]")
+FLAC_HEADER = 16
+"""Bytes of the longest header of a frame."""
 
 
 def _crc8(content: bytes) -> int:
-    crc = 0
+    crc, table = 0, _crc8_table()
     for byte in content:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x07) & 0xFF if crc & 0x80 else crc << 1
+        crc = table[crc ^ byte]
     return crc
+
+
+@lru_cache(1)
+def _crc8_table() -> bytes:
+    table = bytearray(range(256))
+    for _ in range(8):
+        table = bytearray((crc << 1 ^ 0x07) & 0xFF if crc & 0x80 else crc << 1 for crc in table)
+    return bytes(table)
 
 
 # Ogg
@@ -1572,9 +1587,9 @@ def _read_mpeg(reader: Reader, start: int, stop: int) -> Structure:
         behind = _after_tags(reader, position, stop)
         if behind == position:
             behind = _next_frame(reader, position + 1, stop)
+            n_gaps += behind >= 0 or stop - position > FEW_SAMPLES
             if behind < 0:
                 break
-            n_gaps += 1
         position = behind
     if not runs:  # free format, which has frames of a length of its own
         return Structure((Stream(((start, stop) if start else (0, reader.size),), exact=False),), end=stop)
@@ -1771,8 +1786,11 @@ def read_clip(path: Path, sample_rate: int, channel: int = 0) -> np.ndarray:
             if structure.other:
                 raise KernelError(f"it holds {structure.other}, which cannot be decoded as audio")
             parts = [read_stream(Spliced(file, each.parts), each, sample_rate, channel) for each in structure.streams]
-    except (OSError, RuntimeError, ValueError, MemoryError) as error:  # LibsndfileError is a RuntimeError
-        raise KernelError(f"it cannot be decoded as audio ({error})") from error
+    except (OSError, ValueError, MemoryError) as error:
+        raise KernelError(f"it cannot be read ({error})") from error
+    except RuntimeError as error:  # of libsndfile
+        begins = structure.container or "no known kind of audio"
+        raise KernelError(f"it cannot be decoded: it begins as {begins}") from error
     waveform = np.concatenate(parts)
     if not len(waveform):
         raise KernelError("it holds no samples, or less than one at the model's rate")

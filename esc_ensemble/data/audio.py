@@ -366,10 +366,6 @@ def _explained(name: str) -> Iterator[None]:
         raise DataError(f"{name} does not exist.") from error
     except OSError as error:
         raise DataError(f"{name} cannot be read: {error.strerror or error}.") from error
-    except soundfile.LibsndfileError as error:
-        if is_audio(Path(name), OTHER_AUDIO_SUFFIXES):
-            raise DataError(f"{name} is of a kind that cannot be decoded; {CONVERT}.") from error
-        raise DataError(f"{name} cannot be decoded as audio: {error.error_string}") from error
 
 
 def _open_streams(source: Path | BinaryIO, name: str) -> Iterator[tuple[soundfile.SoundFile, Stream]]:
@@ -409,8 +405,11 @@ def _open_each(file: BinaryIO, name: str, path: Path | None) -> Iterator[tuple[s
             sound = ForwardFile(opened)
         except soundfile.LibsndfileError as error:
             if structure.container:
-                raise
-            raise DataError(f"{name} cannot be decoded: its first bytes are of no known kind of audio.") from error
+                begins = f"it begins as {structure.container}"
+                raise DataError(f"{name} is damaged: {begins}, but cannot be decoded.") from error
+            if is_audio(Path(name), OTHER_AUDIO_SUFFIXES):
+                raise DataError(f"{name} is of a kind that cannot be decoded; {CONVERT}.") from error
+            raise DataError(f"{name} cannot be decoded as audio: its first bytes are of no known kind.") from error
         with sound:
             if not MIN_SAMPLE_RATE <= sound.samplerate <= MAX_SAMPLE_RATE:
                 raise DataError(

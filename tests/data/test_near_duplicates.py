@@ -13,7 +13,7 @@ import soxr
 
 from esc_ensemble.data import near_duplicates
 from esc_ensemble.data.audio import Recipe
-from esc_ensemble.data.decoding import decode_one, to_int16
+from esc_ensemble.data.decoding import Decoded, decode_one, to_int16
 from esc_ensemble.data.near_duplicates import BATCH_CLIPS, NearDuplicate, find_near_duplicates
 from esc_ensemble.data.sounds import SOUNDS
 
@@ -199,7 +199,8 @@ def test_finds_the_alarm_clock_that_esc50_holds_in_folds_1_and_4() -> None:
     clips = [
         decode_one(Path(folder) / "audio" / row["filename"], Recipe(RATE, N_SAMPLES, "tile", 60.0)) for row in rows
     ]
-    found = find([np.frombuffer(clip.samples, dtype="<i2") for clip in clips if not isinstance(clip, str)])
+    samples = [clip.samples for clip in clips if isinstance(clip, Decoded)]
+    found = find([np.frombuffer(each, dtype="<i2") for each in samples if isinstance(each, bytes)])
     across = [pair for pair in found if rows[pair.first]["src_file"] != rows[pair.second]["src_file"]]
     (pair,) = across
     assert [rows[pair.first]["src_file"], rows[pair.second]["src_file"]] == ["14262", "198841"]
