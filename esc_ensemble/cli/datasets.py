@@ -20,7 +20,7 @@ def info(
     check: Flag = False,
     as_json: Json = False,
 ) -> None:
-    """Show a data set's classes and folds, and audit it.
+    """Show a data set's classes, folds, durations, sample rates and channels, and audit it.
 
     Args:
         data: A folder of any known layout (docs/own-data.md), a table, or hf:OWNER/NAME.
@@ -33,6 +33,7 @@ def info(
     from esc_ensemble.data.cache import build_cache  # noqa: PLC0415
     from esc_ensemble.data.catalog import load_catalog  # noqa: PLC0415
     from esc_ensemble.data.duplicates import NEAR_SAMPLE_RATE, alike_across_folds  # noqa: PLC0415
+    from esc_ensemble.data.headers import read_headers  # noqa: PLC0415
     from esc_ensemble.data.summary import summarise  # noqa: PLC0415
 
     how = how or ReadFlags()
@@ -43,10 +44,13 @@ def info(
         cache, catalog = build_cache(catalog, config, skip_bad=how.skip_bad)
         alike = alike_across_folds(catalog, cache.batch)
     summary = summarise(catalog)
+    headers = read_headers([clip.path for clip in catalog.clips])
     if as_json:
-        print(json.dumps({**summary.to_json(), "near_duplicates": alike}, indent=2, ensure_ascii=False))
+        content = {**summary.to_json(), **headers.to_json(), "near_duplicates": alike}
+        print(json.dumps(content, indent=2, ensure_ascii=False))
         return
     print_table(*summary.table())
+    print("\n".join(headers.lines()))
     for line in describe_shared(catalog, "leave-out"):
         print(line)
     if alike:

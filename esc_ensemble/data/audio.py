@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -119,15 +120,26 @@ def stream(
             raise DataError(f"{name} is shorter than one sample at {sample_rate} Hz.")
 
 
-def length_seconds(path: Path) -> float:
-    """Gives the length of a file as its header has it, in seconds, without decoding it.
+@dataclass(frozen=True)
+class Header:
+    """Length and form of a file, as its header has them."""
+
+    seconds: float
+    """0.0 where the header does not tell."""
+    sample_rate: int
+    n_channels: int
+
+
+def read_header(source: Path | BinaryIO, *, name: str = "") -> Header:
+    """Returns length, rate and channels of a file, or of its content, without decoding it.
 
     Raises:
-        DataError: it is absent, empty or not audio.
+        DataError: it is absent, empty, truncated or not audio.
     """
-    name = str(path)
-    with _told(name), _open(path, name) as file:
-        return float(file.frames / file.samplerate) if file.frames < UNKNOWN_FRAMES else 0.0
+    name = name or str(source)
+    with _told(name), _open(source, name) as file:
+        seconds = file.frames / file.samplerate if file.frames < UNKNOWN_FRAMES else 0.0
+        return Header(seconds, file.samplerate, file.channels)
 
 
 def trim_silence(waveform: Waveform, sample_rate: int, trim_db: float) -> Waveform:

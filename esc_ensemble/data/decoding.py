@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ CHUNK = 16
 CHUNK_ROWS = 128
 FEW_CLIPS = 128
 INT16_SCALE = 32768.0
+Result = TypeVar("Result")
 SILENT = ""
 """In the place of the digest of a clip that is digital silence, or another constant."""
 
@@ -58,12 +60,35 @@ def decode_all(paths: Sequence[Path], recipe: Recipe, n_workers: int) -> Iterato
     Raises:
         WorkError: a worker process died.
     """
+    yield from map_files(partial(decode_one, recipe=recipe), paths, n_workers)
+
+
+def map_files(
+    work: Callable[..., Result | str], paths: Sequence[Path], n_workers: int = 0, *, threads: bool = False
+) -> Iterator[Result | str]:
+    """Calls `work` on each file or row of a Parquet file, as `read_chunk` does, in parallel; results are in order.
+
+    Args:
+        work: what can be pickled, where processes do it.
+        paths: the files.
+        n_workers: processes; 0 takes the free cores. Few files are worked on in this process.
+        threads: use threads instead, for work that waits for the disk or releases the interpreter's lock.
+
+    Raises:
+        WorkError: a worker process died.
+    """
+    do = partial(read_chunk, work=work)
+    if threads:
+        with ThreadPoolExecutor(2 * free_cores()) as pool:
+            for results in pool.map(do, split_chunks(paths)):
+                yield from results
+        return
     n_workers = min(n_workers or free_cores(), -(-len(paths) // CHUNK))
     if n_workers <= 1 or len(paths) < FEW_CLIPS or not can_spawn():
         for chunk in split_chunks(paths):
-            yield from decode_chunk(chunk, recipe)
+            yield from do(chunk)
         return
-    yield from map_chunks(partial(decode_chunk, recipe=recipe), split_chunks(paths), n_workers, "decoding")
+    yield from map_chunks(do, split_chunks(paths), n_workers, "decoding")
 
 
 def split_chunks(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
@@ -84,19 +109,24 @@ def split_chunks(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
         yield from (together[start : start + size] for start in range(0, len(together), size))
 
 
-def decode_chunk(paths: Sequence[Path], recipe: Recipe) -> list[Decoded | str]:
-    """Decodes files, or rows of one Parquet file; at the top of the module so that a spawned process can import it."""
+def read_chunk(paths: Sequence[Path], work: Callable[..., Result | str]) -> list[Result | str]:
+    """Calls `work` on files, or on the content of rows of one Parquet file, which are read together.
+
+    Args:
+        paths: as `split_chunks` returns them.
+        work: takes a file or its content, and the keyword `name` for messages; returns a message where it fails.
+    """
     if not is_row(paths[0]):
-        return [decode_one(path, recipe) for path in paths]
+        return [work(path, name=str(path)) for path in paths]
     order = sorted(range(len(paths)), key=lambda place: int(paths[place].name))
-    decoded: dict[int, Decoded | str] = {}
+    done: dict[int, Result | str] = {}
     try:
         rows = read_rows(paths[0].parent, [int(paths[place].name) for place in order])
         for place, content in zip(order, rows, strict=False):
-            decoded[place] = decode_one(io.BytesIO(content), recipe, name=str(paths[place]))
+            done[place] = work(io.BytesIO(content), name=str(paths[place]))
     except DataError as error:  # the file is damaged from here on
-        return [decoded.get(place, str(error)) for place in range(len(paths))]
-    return [decoded.get(place, f"{path.parent} has no row {path.name}.") for place, path in enumerate(paths)]
+        return [done.get(place, str(error)) for place in range(len(paths))]
+    return [done.get(place, f"{path.parent} has no row {path.name}.") for place, path in enumerate(paths)]
 
 
 def decode_one(source: Path | BinaryIO, recipe: Recipe, *, name: str = "") -> Decoded | str:
