@@ -102,9 +102,8 @@ def bandwidth(waveform: Waveform, sample_rate: int) -> float:
     A codec or an old rate leaves an edge there. The lowest two bins, which an offset reaches, do not count.
     """
     n_fft = min(BANDWIDTH_FRAME, len(waveform))
-    frames: npt.NDArray[np.float32] = waveform[: len(waveform) // n_fft * n_fft].reshape(
-        -1, n_fft
-    )  # (T,) -> (L, n_fft)
+    whole = len(waveform) // n_fft * n_fft
+    frames: Waveform = waveform[:whole].reshape(-1, n_fft)  # (T,) -> (L, n_fft)
     spectrum = np.fft.rfft(frames * np.hanning(n_fft).astype(np.float32))
     power = (spectrum.real**2 + spectrum.imag**2).mean(axis=0)[2:]  # (L, bins) -> (bins,)
     if not power.any():
