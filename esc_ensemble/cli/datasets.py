@@ -59,6 +59,53 @@ def info(
         print("No two folds hold nearly the same audio of different recordings.")
 
 
+def report(
+    data: Path,
+    /,
+    *,
+    out: Path | None = None,
+    config: Path | None = None,
+    clips_per_class: CountOrAll = 0,
+    augmented_clips: CountOrAll = 6,
+    workers: CountOrAll = 0,
+    how: ReadFlags | None = None,
+    as_json: Json = False,
+) -> None:
+    """Show a data set in one HTML file: classes, folds, levels, audits, and clips with each augmentation.
+
+    Args:
+        data: A folder of any known layout (docs/own-data.md) or of audio without labels, a table, or hf:OWNER/NAME.
+        out: The file; NAME-data.html in the current folder where not given.
+        config: YAML file of train-a or train-a-pro, whose data, frontend, augment and mix are shown.
+        clips_per_class: Clips of each class with player and pictures; 0 takes one to four.
+        augmented_clips: Clips shown under every augmentation; 0 shows none.
+        workers: Processes that decode; 0 takes the free cores.
+        how: How the data set is read.
+        as_json: Print the result as JSON on stdout.
+    """
+    from esc_ensemble.config import TrainAConfig  # noqa: PLC0415
+    from esc_ensemble.report.dataset import write_dataset_report  # noqa: PLC0415
+    from esc_ensemble.settings import build, read_yaml  # noqa: PLC0415
+
+    content = read_yaml(config) if config else {}
+    shown = {name: content[name] for name in ("data", "frontend", "augment", "mix") if name in content}
+    written = write_dataset_report(
+        data,
+        read_options(how or ReadFlags()),
+        build(TrainAConfig, shown, str(config)),
+        out=out,
+        clips_per_class=clips_per_class,
+        n_augmented=augmented_clips,
+        n_workers=workers,
+    )
+    if as_json:
+        print(json.dumps(written.to_json()))
+        return
+    print(f"{written.path}  {written.n_bytes / 1e6:.1f} MB, {written.n_clips} clips, {written.seconds:.0f} s")
+    if written.missing:
+        print(list_problems(f"{len(written.missing)} clips cannot be decoded:", written.missing))
+
+
 def folds(
     data: Path,
     *,

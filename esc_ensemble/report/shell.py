@@ -90,5 +90,6 @@ def write_page(path: Path, kind: str, context: dict[str, Any], charts: Charts, p
     write_text(path, environment.get_template(f"{kind}.html").render(context))
     n_bytes = path.stat().st_size
     if n_bytes > LARGE_BYTES and payload["media"]:
-        say(f"{path} has {n_bytes / 1e6:.0f} MB, which is much to send; fewer clips make it smaller ({context['fewer']}).")
+        flag = context["fewer"]
+        say(f"{path} has {n_bytes / 1e6:.0f} MB, which is much to send; fewer clips make it smaller ({flag}).")
     return n_bytes

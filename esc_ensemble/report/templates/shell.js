@@ -175,7 +175,7 @@ function makePlayer(place, name) {
   const screen = make("div", { className: sounds ? "screen" : "screen mute", ...(sounds ? slider : {}) });
   for (const { title, uri, plain } of pictures) {
     const labels = (plain ? [] : legible(ticks)).map(([hz, height]) =>
-      make("span", { className: "hz", style: { bottom: `${100 * height}%` } }, hz >= 1000 ? `${hz / 1000}k` : String(hz)));
+      make("span", { className: "hz", style: { bottom: `${100 * height}%` } }, hz >= 1000 ? `${hz / 1000} kHz` : `${hz} Hz`));
     screen.append(make("div", { className: "picture" },
       make("img", { src: uri, alt: `${title} of ${name}`, decoding: "async" }), make("span", { className: "channel" }, title), ...labels));
   }
