@@ -84,11 +84,11 @@ def report(
         as_json: Print the result as JSON on stdout.
     """
     from esc_ensemble.config import TrainAConfig  # noqa: PLC0415
-    from esc_ensemble.report.dataset import write_dataset_report  # noqa: PLC0415
+    from esc_ensemble.report.dataset import SHOWN, write_dataset_report  # noqa: PLC0415
     from esc_ensemble.settings import build, read_yaml  # noqa: PLC0415
 
     content = read_yaml(config) if config else {}
-    shown = {name: content[name] for name in ("data", "frontend", "augment", "mix") if name in content}
+    shown = {name: value for name, value in content.items() if name in SHOWN}
     written = write_dataset_report(
         data,
         read_options(how or ReadFlags()),
@@ -103,7 +103,7 @@ def report(
         return
     print(f"{written.path}  {written.n_bytes / 1e6:.1f} MB, {written.n_clips} clips, {written.seconds:.0f} s")
     if written.missing:
-        print(list_problems(f"{len(written.missing)} clips cannot be decoded:", written.missing))
+        print(list_problems(f"{len(written.missing)} cannot be decoded:", written.missing))
 
 
 def folds(

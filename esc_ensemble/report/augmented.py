@@ -41,6 +41,7 @@ def augmented(
     names: tuple[str, str],
     config: TrainAConfig,
     frontend: SpectrogramFrontend,
+    *,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
     """Applies each augmentation alone, with probability 1, and each mix, and draws what comes out.

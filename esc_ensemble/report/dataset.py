@@ -36,6 +36,7 @@ MOST_CARDS = 60
 """Clips shown where nobody says how many."""
 MOST_A_CLASS = 4
 N_OUTLIERS = 5
+LONG_ENDS_SECONDS = 0.5
 MOST_LISTED = 50
 NO_LABEL = "no label"
 SHOWN = ("data", "frontend", "augment", "mix")
@@ -128,7 +129,7 @@ def write_dataset_report(
         charts.add(key, dataset_figures.spread(names, [value(dataset)[clips] for clips in groups], title, unit))
     media: dict[str, Any] = {}
     cards, rest = _cards(dataset, clips_per_class, config, media)
-    shown = _augmented(dataset, [card for group in cards for card in group["cards"]], n_augmented, config, media)
+    shown = _augmented([card for group in cards for card in group["cards"]], n_augmented, config, media)
     context = {
         **_texts(dataset),
         "audits": audits,
@@ -163,7 +164,8 @@ def audit(dataset: Dataset, *, skip_bad: bool, n_workers: int = 0) -> list[dict[
 
     catalog = dataset.catalog
     if dataset.unreadable:
-        text = f"{plural(len(dataset.unreadable), 'clip')} cannot be decoded and count in no figure below."
+        n_clips = plural(len(dataset.unreadable), "clip")
+        text = f"{n_clips} cannot be decoded and count in no figure; training needs --skip-bad."
         add("Unreadable clips", text, dataset.unreadable, bad=True)
     else:
         add("Unreadable clips", "All clips can be decoded.")
@@ -173,7 +175,8 @@ def audit(dataset: Dataset, *, skip_bad: bool, n_workers: int = 0) -> list[dict[
     copies = same_audio(good, [each.digest for each in dataset.statistics if each is not None])
     shared = [" = ".join(group) for group in copies.shared]
     if copies.problems:
-        text = f"{plural(len(copies.problems), 'group')} of equal clips in several folds or classes: training refuses them."
+        n_groups = plural(len(copies.problems), "group")
+        text = f"{n_groups} of equal clips in several folds or classes: training refuses them."
         add("The same audio twice", text, copies.problems, bad=True)
     if shared:
         text = "Equal clips in several published folds count as one recording."
@@ -221,49 +224,52 @@ def _texts(dataset: Dataset) -> dict[str, Any]:
     catalog, good = dataset.catalog, [each for each in dataset.statistics if each is not None]
     seconds = np.array([each.seconds for each in good])
     sizes = dataset.counts.sum(axis=1)
-    largest = int(sizes.argmax())
-    clipped = sum(each.clipped > 0.0 for each in good)
+    ends = [dataset.groups[int(position)][0] for position in (sizes.argmax(), sizes.argmin())]
+    shares = [100 * float(size) / sizes.sum() for size in (sizes.max(), sizes.min())]
     rates, channels = Counter(each.sample_rate for each in good), Counter(each.n_channels for each in good)
-    ends = sum(each.leading + each.trailing > 0.5 for each in good)
-    with np.errstate(invalid="ignore"):
-        medians = {
-            key: [_median(value(dataset)[clips]) for _, clips in dataset.groups]
-            for key, (_, _, value) in SPREADS.items()
-        }
-    labelled = f"{len(catalog.class_names)} classes" if len(catalog.class_names) != 1 else "1 class"
+    total = (seconds.sum() / 3600, "h") if seconds.sum() > 1000 else (seconds.sum(), "s")
+    spanned = f"{seconds.min():.3g} to {seconds.max():.3g} s, median {np.median(seconds):.3g} s"
+    balance = [("fingerprint of the data", catalog.fingerprint)]
+    if np.ptp(sizes):
+        balance += [
+            ("largest class", f"{ends[0]}, {shares[0]:.1f} %"),
+            ("smallest class", f"{ends[1]}, {shares[1]:.1f} %"),
+        ]
+    if len(sizes) > 1:
+        balance.append(("always naming the largest class scores", f"{shares[0]:.1f} % top-1"))
+    titles = [title for _, title in dataset.folds]
     return {
         "name": catalog.name,
         "facts": [
-            plural(len(catalog.clips), "clip"),
-            labelled if catalog.class_names else NO_LABEL,
-            ", ".join(title for _, title in dataset.folds) if len(dataset.folds) <= 3 else plural(len(dataset.folds), "fold"),
+            plural(len(catalog.class_names), "class") if catalog.class_names else NO_LABEL,
+            ", ".join(titles) if len(titles) <= 3 else plural(len(titles), "fold"),
             plural(len(np.unique(catalog.sources)), "recording"),
         ],
         "tiles": [
             ("clips", f"{len(catalog.clips):,}".replace(",", " "), ""),
-            ("in all", f"{seconds.sum() / 3600:.2f}" if seconds.sum() > 600 else f"{seconds.sum() / 60:.2f}", "h" if seconds.sum() > 600 else "min"),
-            ("median length", f"{np.median(seconds):.3g}", "s"),
-            ("median loudness", _number(_median(np.array([each.rms_db for each in good])), 1), "dBFS"),
+            ("in all", f"{total[0]:.3g}", total[1]),
+            ("median duration", f"{np.median(seconds):.3g}", "s"),
+            ("median loudness", _number(_median(dataset.values("rms_db")), 1), "dBFS"),
         ],
         "refusal": dataset.refusal,
-        "fingerprint": catalog.fingerprint,
         "form": [
-            ("durations", f"{seconds.min():.3g} to {seconds.max():.3g} s, median {np.median(seconds):.3g} s"),
+            ("durations", spanned if np.ptp(seconds) else f"all {seconds[0]:.3g} s"),
             ("sample rates", ", ".join(f"{rate / 1000:g} kHz ({n})" for rate, n in rates.most_common())),
             ("channels", ", ".join(f"{_channels(number)} ({n})" for number, n in channels.most_common())),
-            ("largest class", f"{dataset.groups[largest][0]}, {100 * sizes[largest] / sizes.sum():.1f} %"),
-            ("smallest class", f"{dataset.groups[int(sizes.argmin())][0]}, {100 * sizes.min() / sizes.sum():.1f} %"),
-            ("fingerprint", catalog.fingerprint),
         ],
+        "balance": balance,
         "levels": [
-            ("with clipped samples", plural(clipped, "clip")),
-            ("with more than 0.5 s of silent ends", plural(ends, "clip")),
-            ("digital silence", plural(sum(not np.isfinite(each.rms_db) for each in good), "clip")),
+            ("with clipped samples", plural(sum(each.clipped > 0.0 for each in good), "clip")),
+            (
+                f"with more than {LONG_ENDS_SECONDS:g} s of silent ends",
+                plural(sum(each.leading + each.trailing > LONG_ENDS_SECONDS for each in good), "clip"),
+            ),
+            ("of digital silence", plural(sum(not np.isfinite(each.rms_db) for each in good), "clip")),
         ],
         "silence_db": SILENCE_DB,
         "bandwidth_db": BANDWIDTH_DB,
         "outliers": _outliers(dataset),
-        "folds": [title for _, title in dataset.folds],
+        "folds": titles,
         "rows": [
             {
                 "name": name,
@@ -271,20 +277,20 @@ def _texts(dataset: Dataset) -> dict[str, Any]:
                     *dataset.counts[number].tolist(),
                     int(sizes[number]),
                     len(np.unique(catalog.sources[clips])),
-                    _number(medians["seconds"][number], 2),
-                    _number(medians["rms"][number], 1),
-                    _number(medians["silence"][number], 0),
-                    _number(medians["bandwidth"][number], 1),
+                    _number(_median(dataset.values("seconds")[clips]), 2),
+                    _number(_median(dataset.values("rms_db")[clips]), 1),
+                    _number(100.0 * _median(dataset.values("silent")[clips]), 0),
+                    _number(_median(dataset.values("bandwidth")[clips]) / 1000.0, 1),
                 ],
             }
             for number, (name, clips) in enumerate(dataset.groups)
         ],
         "totals": [*dataset.counts.sum(axis=0).tolist(), int(sizes.sum()), len(np.unique(catalog.sources))],
-    }  # fmt: skip
+    }
 
 
 def _outliers(dataset: Dataset) -> list[dict[str, Any]]:
-    """Lists the clips at the ends of each figure that differs between clips."""
+    """Lists the clips at the ends of each figure that differs between clips, of few clips at most half of them."""
     found = []
     for title, name, sign, unit, scale in (
         ("Quietest", "rms_db", 1, "dBFS", 1.0),
@@ -297,9 +303,11 @@ def _outliers(dataset: Dataset) -> list[dict[str, Any]]:
     ):
         values = dataset.values(name) * scale
         usable = dataset.good[np.isfinite(values[dataset.good])]
+        if name in ("silent", "clipped"):
+            usable = usable[values[usable] > 0.0]
         if not len(usable) or np.ptp(values[usable]) < 1e-9:
             continue
-        order = usable[np.argsort(sign * values[usable], kind="stable")][:N_OUTLIERS]
+        order = usable[np.argsort(sign * values[usable], kind="stable")][: min(N_OUTLIERS, -(-len(usable) // 2))]
         clips = [dataset.catalog.clips[n] for n in order]
         rows = [
             (clip.clip_id, dataset.catalog.class_name(clip) or NO_LABEL, f"{_number(values[n], 2)} {unit}")
@@ -320,13 +328,14 @@ def _cards(
         rest = f"Shown are {MOST_CARDS} of the {len(groups)} classes; --clips-per-class 1 shows all."
         groups = [groups[n] for n in chosen]
     loudness, frontend = dataset.values("rms_db"), front_end(config)
-    rate, cards = config.data.sample_rate, []
+    rate = config.data.sample_rate
+    cards: list[dict[str, Any]] = []
     with progress("Clips", len(groups), "classes", in_passing=True) as advance:
         for number, (name, clips) in groups:
             usable = np.intersect1d(clips, dataset.good)
             order = usable[np.argsort(loudness[usable], kind="stable")]
-            ranks = np.linspace(0, len(order) - 1, count + 2)[1:-1].round().astype(int) if len(order) else []
-            shown = [] if not len(order) else order[np.unique(ranks)] if count < len(order) else order
+            ranks = np.linspace(0, len(order) - 1, count + 2)[1:-1].round().astype(np.int64)
+            shown = order[np.unique(ranks)] if count < len(order) else order
             group: dict[str, Any] = {"id": f"class-{number}", "name": name, "n": len(clips), "cards": []}
             for position in shown:
                 heard = hear(dataset.catalog.clips[position].path, config.data)
@@ -363,19 +372,23 @@ def _card(dataset: Dataset, position: int, name: str, heard: Heard) -> dict[str,
 
 
 def _augmented(
-    dataset: Dataset, cards: Sequence[dict[str, Any]], count: int, config: TrainAConfig, media: dict[str, Any]
+    cards: Sequence[dict[str, Any]], count: int, config: TrainAConfig, media: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Shows some of the clips, of as many classes as possible, under every augmentation."""
-    first = list({card["class"]: card for card in reversed(cards)}.values())[::-1]
-    audible = [card for card in first if card["waveform"].any()] or first
-    chosen = [
-        audible[n] for n in np.unique(np.linspace(0, len(audible) - 1, min(count, len(audible))).round().astype(int))
-    ]
-    frontend, shown = front_end(config), []
+    by_class: dict[str, list[dict[str, Any]]] = {}
+    for card in [card for card in cards if card["waveform"].any()] or cards:
+        by_class.setdefault(card["class"], []).append(card)
+    middle = [group[len(group) // 2] for group in by_class.values()]
+    ranks = np.linspace(0, len(middle) - 1, min(count, len(middle))).round().astype(int)
+    chosen = [middle[n] for n in np.unique(ranks)]
+    frontend = front_end(config)
+    shown: list[dict[str, Any]] = []
     with progress("Augmentations", len(chosen), in_passing=True) as advance:
         for number, card in enumerate(chosen):
             others = [each for each in (*chosen[number + 1 :], *chosen[:number], *cards) if each is not card]
-            partner = others[0] if others else None
+            # The next one that sounds and is of another class, where there is one.
+            ranked = [(not each["waveform"].any(), each["class"] == card["class"], n) for n, each in enumerate(others)]
+            partner = others[min(ranked)[2]] if others else None
             items = []
             for item in augmented(
                 card["waveform"],

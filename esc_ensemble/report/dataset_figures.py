@@ -34,13 +34,10 @@ def class_counts(names: Sequence[str], folds: Sequence[str], counts: np.ndarray)
     else:
         titles = [short(names[label], 24) for label in order]
         rows = axis(tickvals=places, ticktext=titles, showgrid=False, range=[len(order) - 0.4, -0.6])
-        height = 70 + room + max(18, 30 - len(order) // 4) * len(order)
+        height = 90 + room + max(18, 30 - len(order) // 4) * len(order)
         drawn = figure(height, xaxis=values, yaxis=rows, barmode="stack", bargap=0.25)
-    drawn.update_layout(showlegend=len(folds) > 1)
-    if not many:
-        drawn.update_layout(
-            legend={"traceorder": "normal", "yref": "container", "y": 0.995, "yanchor": "top"}, margin={"t": 20 + room}
-        )
+    legend = {"traceorder": "normal", "y": 1.0, "yanchor": "bottom"}
+    drawn.update_layout(showlegend=len(folds) > 1, legend=legend)
     for number, fold in enumerate(folds):
         sizes = counts[order, number]
         drawn.add_bar(
@@ -110,7 +107,7 @@ def spread(names: Sequence[str], groups: Sequence[np.ndarray], title: str, unit:
     )
     pad = 0.03 * max(float(high.max() - low.min()), 1e-6)
     drawn = figure(
-        80 + max(18, 34 - len(shown) // 3) * len(shown),
+        100 + max(18, 34 - len(shown) // 3) * len(shown),
         xaxis=axis(
             f"{title}, {unit}" + (f" ({MOST_NAMED // 2} lowest and highest classes)" if cut else ""),
             range=[float(low.min()) - pad, float(high.max()) + pad],
