@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
+from librosa.effects import trim
 
 from esc_ensemble.data.statistics import ClipStatistics, bandwidth, measure, measure_all, measure_file
 
@@ -33,7 +34,7 @@ def test_silence_is_where_it_was_put() -> None:
     assert found.leading == pytest.approx(0.5, abs=0.011)
     assert found.trailing == pytest.approx(2.0, abs=0.011)
     assert found.silent == pytest.approx(3.5 / 5.0, abs=0.005)
-    _, (start, stop) = librosa.effects.trim(waveform, top_db=60, ref=np.max, frame_length=160, hop_length=160)
+    _, (start, stop) = trim(waveform, top_db=60, ref=np.max, frame_length=160, hop_length=160)
     assert found.leading == pytest.approx(start / RATE, abs=0.02)
     assert found.trailing == pytest.approx((len(waveform) - stop) / RATE, abs=0.02)
 

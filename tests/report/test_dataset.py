@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import html
 import io
 import json
 import re
@@ -15,15 +14,18 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from markupsafe import escape
 from PIL import Image
 
 from esc_ensemble.__main__ import main
 from esc_ensemble.augment.waveform import augment_waveform
 from esc_ensemble.config import AugmentConfig, TrainAConfig
 from esc_ensemble.data.catalog import load_to_look
+from esc_ensemble.data.rows import ReadOptions
 from esc_ensemble.report import dataset_figures
 from esc_ensemble.report.augmented import augmented, front_end, probabilities
 from esc_ensemble.report.clips import waveform_picture
+from esc_ensemble.report.dataset import write_dataset_report
 from esc_ensemble.settings import build
 from tests.browser import chromium
 from tests.report.test_browser import Visit
@@ -57,30 +59,38 @@ def report(data: Path, folder: Path, *flags: str, capsys: pytest.CaptureFixture[
     path = folder / "page.html"
     command = ["data", "report", str(data), "--out", str(path), "--config", str(folder / "a.yaml"), "--json", *flags]
     assert main(command) == 0
+    return read_page(path, json.loads(capsys.readouterr().out))
+
+
+def read_page(path: Path, result: dict[str, Any]) -> Page:
     text = path.read_text(encoding="utf-8")
     payload = re.search(r'<script type="application/json" id="payload">(.*?)</script>', text)
     assert payload
-    return Page(path, text, json.loads(payload[1])["media"], json.loads(capsys.readouterr().out))
+    return Page(path, text, json.loads(payload[1])["media"], result)
 
 
-@pytest.fixture
-def untidy(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def untidy(tmp_path_factory: pytest.TempPathFactory) -> Page:
     """Two classes, one with a hostile name, of stereo, silent, long and loud clips, and one shorter than a frame."""
+    data = tmp_path_factory.mktemp("untidy")
+    kinds: list[dict[str, Any]] = [
+        *({}, {"n_channels": 2}, {"level": 0.0}, {"seconds": 0.003}, {"seconds": 1.5}, {"level": 3.0})
+    ]
     for name in ("dog", HOSTILE):
-        kinds = [{}, {"n_channels": 2}, {"level": 0.0}, {"seconds": 0.003}, {"seconds": 1.5}, {"level": 3.0}]
         for number, how in enumerate(kinds):
-            noise(tmp_path / "untidy" / name / f"<b>{number}</b>.wav", **how)
-    return tmp_path / "untidy"
+            noise(data / "set" / name / f"<b>{number}</b>.wav", **how)
+    config = build(TrainAConfig, SETTINGS, "")
+    written = write_dataset_report(
+        data / "set", ReadOptions(), config, out=data / "page.html", clips_per_class=9, n_augmented=1
+    )
+    return read_page(written.path, written.to_json())
 
 
-def test_all_sections_of_an_untidy_set(untidy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = report(untidy, tmp_path, "--clips-per-class", "9", "--augmented-clips", "1", capsys=capsys)
+def test_all_sections_of_an_untidy_set(untidy: Page) -> None:
+    page = untidy
     assert page.result["n_clips"] == 12 and page.result["missing"] == []
     assert len(page.media) == 12 + N_AUGMENTATIONS
-    assert (
-        HOSTILE not in page.text
-        and html.escape(HOSTILE).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page.text
-    )
+    assert HOSTILE not in page.text and str(escape(HOSTILE)) in page.text
     assert "mono (10), stereo (2)" in page.text
     assert "2 clips of digital silence" in page.text
     titles = {len(key): [picture["title"][:8] for picture in page.media[key]["pictures"]] for key in page.media}
@@ -119,11 +129,11 @@ def test_bad_clips_and_copies_are_listed(tmp_path: Path, capsys: pytest.CaptureF
     assert "No two folds hold nearly" in report(data, tmp_path, "--skip-bad", capsys=capsys).text
 
 
-def test_wrong_input_exits_with_2(synthetic_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_input_exits_with_2(untidy: Page, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.yaml").write_text("frontend: {n_mel: 3}\n")
     out = ["--out", str(tmp_path / "page.html")]
     assert main(["data", "report", str(tmp_path / "nowhere"), *out]) == 2
-    assert main(["data", "report", str(synthetic_dir), *out, "--config", str(tmp_path / "bad.yaml")]) == 2
+    assert main(["data", "report", str(untidy.path.parent / "set"), *out, "--config", str(tmp_path / "bad.yaml")]) == 2
     assert "n_mels" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "a.wav").write_bytes(b"nothing")
@@ -188,24 +198,23 @@ def browser() -> Iterator[Any]:
         yield started
 
 
-def test_the_page_in_a_browser(browser: Any, untidy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = report(untidy, tmp_path, "--clips-per-class", "2", "--augmented-clips", "1", capsys=capsys)
-    for width in (400, 1400):
-        opened = Visit(browser, page.path, width=width)
-        opened.show_all()
-        assert opened.page.evaluate("document.documentElement.scrollWidth") == width
-        assert opened.page.evaluate("window.broken") is None
-        screens = opened.page.locator("#clips .screen")
-        assert screens.count() == 4 and screens.first.locator("img").count() == 3
-        assert opened.page.locator("#augmentations .player").count() == N_AUGMENTATIONS
-        opened.page.locator("#clips .play").first.click()
-        opened.page.wait_for_function("() => parseFloat(document.querySelector('#clips .playhead').style.left) > 20")
-        screens.nth(1).press("ArrowRight")
-        assert float(screens.nth(1).get_attribute("aria-valuenow") or "nan") == pytest.approx(0.1)
-        opened.page.locator("#filter").fill("DOG")
-        assert opened.page.locator("#clips article:visible").count() == 2
-        opened.page.get_by_role("button", name="bandwidth", exact=True).click()
-        opened.page.wait_for_selector('.chart[data-chart="bandwidth"] .main-svg')
-        assert [url for url in opened.requests if not url.startswith(("data:", "blob:"))] == [page.path.as_uri()]
-        assert opened.complaints == []
-        opened.context.close()
+def test_the_page_in_a_browser_on_a_phone(browser: Any, untidy: Page) -> None:
+    opened = Visit(browser, untidy.path, width=400)
+    page = opened.page
+    opened.show_all()
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    assert page.evaluate("window.broken") is None
+    screens = page.locator("#clips .screen")
+    assert screens.count() == 12 and screens.first.locator("img").count() == 3
+    assert page.locator("#augmentations .player").count() == N_AUGMENTATIONS
+    page.locator("#clips .play").first.click()
+    page.wait_for_function("() => parseFloat(document.querySelector('#clips .playhead').style.left) > 20")
+    screens.nth(1).press("ArrowRight")
+    assert float(screens.nth(1).get_attribute("aria-valuenow") or "nan") == pytest.approx(0.1)
+    page.locator("#filter").fill("DOG")
+    assert page.locator("#clips article:visible").count() == 6
+    page.get_by_role("button", name="bandwidth", exact=True).click()
+    page.wait_for_selector('.chart[data-chart="bandwidth"] .main-svg')
+    assert [url for url in opened.requests if not url.startswith(("data:", "blob:"))] == [untidy.path.as_uri()]
+    assert opened.complaints == []
+    opened.context.close()
