@@ -125,7 +125,7 @@ class Header:
     """Length and form of a file, as its header has them."""
 
     seconds: float
-    """0.0 where the header does not tell."""
+    """0.0 where the header has no length."""
     sample_rate: int
     n_channels: int
 

@@ -24,8 +24,8 @@ __all__ = [
     "Catalog",
     "Clip",
     "load_catalog",
+    "load_for_inspection",
     "load_recordings",
-    "load_to_look",
     "load_unlabelled",
     "subset",
     "thin_out",
@@ -85,7 +85,7 @@ def load_catalog(path: Path, options: ReadOptions | None = None, *, whole: bool 
     return audited(catalog, f"{listing.origin} cannot be used") if audit else catalog
 
 
-def load_to_look(path: Path, options: ReadOptions | None = None) -> tuple[Catalog, str]:
+def load_for_inspection(path: Path, options: ReadOptions | None = None) -> tuple[Catalog, str]:
     """Reads a data set, or a folder of audio without labels, even where it cannot be cross-validated.
 
     Returns:

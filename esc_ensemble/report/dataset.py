@@ -16,7 +16,7 @@ import numpy as np
 from esc_ensemble.config import DataConfig, TrainAConfig
 from esc_ensemble.data.audits import alike_names, describe_shared
 from esc_ensemble.data.cache import build_cache
-from esc_ensemble.data.catalog import Catalog, load_to_look
+from esc_ensemble.data.catalog import Catalog, load_for_inspection
 from esc_ensemble.data.clips import ALWAYS_TRAINED
 from esc_ensemble.data.duplicates import NEAR_SAMPLE_RATE, alike_across_folds, same_audio
 from esc_ensemble.data.rows import ReadOptions
@@ -28,7 +28,7 @@ from esc_ensemble.progress import progress
 from esc_ensemble.report import dataset_figures
 from esc_ensemble.report.augmented import augmented, front_end
 from esc_ensemble.report.clips import audio_uri, draw, waveform_picture
-from esc_ensemble.report.recordings import Heard, hear
+from esc_ensemble.report.recordings import hear
 from esc_ensemble.report.shell import Charts, Written, write_page
 from esc_ensemble.settings import to_yaml
 
@@ -112,7 +112,7 @@ def write_dataset_report(
         DiskError: the file cannot be written.
     """
     start = time.monotonic()
-    catalog, refusal = load_to_look(data, options)
+    catalog, refusal = load_for_inspection(data, options)
     path = out or Path(f"{catalog.name}-data.html")
     check_writable(path)
     results = measure_all([clip.path for clip in catalog.clips], n_workers)
@@ -152,6 +152,10 @@ SPREADS: dict[str, tuple[str, str, Callable[[Dataset], np.ndarray]]] = {
     "bandwidth": ("bandwidth", "kHz", lambda dataset: dataset.values("bandwidth") / 1000.0),
     "seconds": ("duration", "s", lambda dataset: dataset.values("seconds")),
 }
+
+
+MEDIANS = {"seconds": 2, "rms": 1, "silence": 0, "bandwidth": 1}
+"""Figures in the table of classes, with their digits."""
 
 
 def audit(dataset: Dataset, *, skip_bad: bool, n_workers: int = 0) -> list[dict[str, Any]]:
@@ -238,6 +242,7 @@ def _texts(dataset: Dataset) -> dict[str, Any]:
     if len(sizes) > 1:
         balance.append(("always naming the largest class scores", f"{shares[0]:.1f} % top-1"))
     titles = [title for _, title in dataset.folds]
+    medians = [(SPREADS[key][2](dataset), digits) for key, digits in MEDIANS.items()]
     return {
         "name": catalog.name,
         "facts": [
@@ -277,10 +282,7 @@ def _texts(dataset: Dataset) -> dict[str, Any]:
                     *dataset.counts[number].tolist(),
                     int(sizes[number]),
                     len(np.unique(catalog.sources[clips])),
-                    _number(_median(dataset.values("seconds")[clips]), 2),
-                    _number(_median(dataset.values("rms_db")[clips]), 1),
-                    _number(100.0 * _median(dataset.values("silent")[clips]), 0),
-                    _number(_median(dataset.values("bandwidth")[clips]) / 1000.0, 1),
+                    *(_number(_median(values[clips]), digits) for values, digits in medians),
                 ],
             }
             for number, (name, clips) in enumerate(dataset.groups)
@@ -320,12 +322,12 @@ def _outliers(dataset: Dataset) -> list[dict[str, Any]]:
 def _cards(
     dataset: Dataset, clips_per_class: int, config: TrainAConfig, media: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], str]:
-    """Chooses clips of each class, evenly from quiet to loud, and draws them; also says what is left out."""
-    groups, rest = list(enumerate(dataset.groups)), ""
+    """Chooses clips of each class, evenly from quiet to loud, and draws them; also reports what is left out."""
+    groups, rest = list(enumerate(dataset.groups)), []
     count = clips_per_class or int(np.clip(MOST_CARDS // len(groups), 1, MOST_A_CLASS))
     if not clips_per_class and len(groups) > MOST_CARDS:
         chosen = np.linspace(0, len(groups) - 1, MOST_CARDS).round().astype(int)
-        rest = f"Shown are {MOST_CARDS} of the {len(groups)} classes; --clips-per-class 1 shows all."
+        rest = [f"Shown are {MOST_CARDS} of the {len(groups)} classes; --clips-per-class 1 shows all."]
         groups = [groups[n] for n in chosen]
     loudness, frontend = dataset.values("rms_db"), front_end(config)
     rate = config.data.sample_rate
@@ -338,7 +340,11 @@ def _cards(
             shown = order[np.unique(ranks)] if count < len(order) else order
             group: dict[str, Any] = {"id": f"class-{number}", "name": name, "n": len(clips), "cards": []}
             for position in shown:
-                heard = hear(dataset.catalog.clips[position].path, config.data)
+                try:
+                    heard = hear(dataset.catalog.clips[position].path, config.data)
+                except DataError as error:  # too short at this rate
+                    rest.append(str(error))
+                    continue
                 drawn = draw(heard.waveform, frontend, rate)
                 drawn["pictures"].insert(0, waveform_picture(heard.waveform, drawn["span"], rate))
                 media[str(position)] = {
@@ -347,20 +353,21 @@ def _cards(
                     "own": round(heard.own_seconds, 4),
                     **drawn,
                 }
-                group["cards"].append(_card(dataset, int(position), name, heard))
+                group["cards"].append(_card(dataset, int(position), name))
             cards.append(group)
             advance()
-    return cards, rest
+    return cards, " ".join(rest)
 
 
-def _card(dataset: Dataset, position: int, name: str, heard: Heard) -> dict[str, Any]:
+def _card(dataset: Dataset, position: int, name: str) -> dict[str, Any]:
     clip, figures = dataset.catalog.clips[position], dataset.statistics[position]
     assert figures is not None
     return {
         "key": str(position),
         "id": clip.clip_id,
         "class": name,
-        "waveform": heard.waveform,
+        "path": clip.path,
+        "silent": not np.isfinite(figures.rms_db),
         "facts": [
             *([] if dataset.catalog.whole else [dict(dataset.folds).get(clip.fold, "")]),
             f"{figures.seconds:.3g} s",
@@ -376,7 +383,7 @@ def _augmented(
 ) -> list[dict[str, Any]]:
     """Shows some of the clips, of as many classes as possible, under every augmentation."""
     by_class: dict[str, list[dict[str, Any]]] = {}
-    for card in [card for card in cards if card["waveform"].any()] or cards:
+    for card in [card for card in cards if not card["silent"]] or cards:
         by_class.setdefault(card["class"], []).append(card)
     middle = [group[len(group) // 2] for group in by_class.values()]
     ranks = np.linspace(0, len(middle) - 1, min(count, len(middle))).round().astype(int)
@@ -387,17 +394,13 @@ def _augmented(
         for number, card in enumerate(chosen):
             others = [each for each in (*chosen[number + 1 :], *chosen[:number], *cards) if each is not card]
             # The next one that sounds and is of another class, where there is one.
-            ranked = [(not each["waveform"].any(), each["class"] == card["class"], n) for n, each in enumerate(others)]
+            ranked = [(each["silent"], each["class"] == card["class"], n) for n, each in enumerate(others)]
             partner = others[min(ranked)[2]] if others else None
+            waveforms = [hear(each["path"], config.data).waveform for each in (card, partner) if each]
+            names = (card["class"], partner["class"] if partner else "")
+            other = waveforms[1] if partner else None
             items = []
-            for item in augmented(
-                card["waveform"],
-                partner["waveform"] if partner else None,
-                (card["class"], partner["class"] if partner else ""),
-                config,
-                frontend,
-                seed=int(card["key"]),
-            ):
+            for item in augmented(waveforms[0], other, names, config, frontend, seed=int(card["key"])):
                 key = f"{card['key']}-{item['name']}"
                 media[key] = item.pop("media")
                 items.append({**item, "key": key})

@@ -20,7 +20,7 @@ from PIL import Image
 from esc_ensemble.__main__ import main
 from esc_ensemble.augment.waveform import augment_waveform
 from esc_ensemble.config import AugmentConfig, TrainAConfig
-from esc_ensemble.data.catalog import load_to_look
+from esc_ensemble.data.catalog import load_for_inspection
 from esc_ensemble.data.rows import ReadOptions
 from esc_ensemble.report import dataset_figures
 from esc_ensemble.report.augmented import augmented, front_end, probabilities
@@ -111,7 +111,7 @@ def test_what_training_refuses_is_shown_and_said(tmp_path: Path, capsys: pytest.
     assert "No clip was asked for" in page.text
     page = report(tmp_path / "plain", tmp_path, "--augmented-clips", "0", capsys=capsys)
     assert "Training would refuse this data set" in page.text and "no label" in page.text
-    catalog, refusal = load_to_look(tmp_path / "plain")
+    catalog, refusal = load_for_inspection(tmp_path / "plain")
     assert catalog.labels.tolist() == [-1] * 6 and refusal
 
 
