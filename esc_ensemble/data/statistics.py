@@ -61,6 +61,8 @@ def measure_file(source: Path | BinaryIO, *, name: str = "") -> ClipStatistics |
     """Decodes and measures one file, or its content; returns a message where that is impossible."""
     try:
         header = read_header(source, name=name)
+        if not isinstance(source, Path):
+            source.seek(0)
         return measure(decode(source, header.sample_rate, name=name), header.sample_rate, header.n_channels)
     except DataError as error:
         return str(error)

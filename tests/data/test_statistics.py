@@ -9,7 +9,9 @@ import scipy.signal
 import soundfile
 from librosa.effects import trim
 
+from esc_ensemble.data.catalog import load_catalog
 from esc_ensemble.data.statistics import ClipStatistics, bandwidth, measure, measure_all, measure_file
+from tests.data import layouts
 
 RATE = 16000
 
@@ -72,3 +74,9 @@ def test_files_are_measured_in_their_own_form_and_copies_are_equal(tmp_path: Pat
     assert (mono.n_channels, stereo.n_channels, mono.digest) == (1, 2, stereo.digest)
     assert mono == measure_file(tmp_path / "a.wav")
     assert "c.wav" in broken
+
+
+def test_rows_of_parquet_files_are_measured_too(tmp_path: Path) -> None:
+    paths = [clip.path for clip in load_catalog(layouts.parquet(tmp_path / "p")).clips]
+    found = measure_all(paths)
+    assert [each.seconds for each in found if isinstance(each, ClipStatistics)] == [0.2] * len(paths)
