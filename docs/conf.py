@@ -29,7 +29,7 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!esc_ensemble\.).*")]
 nitpick_ignore = [
     ("py:class", "esc_ensemble.report.evidence.Evidence"),  # known to users as what `load` gives
-    ("py:class", "esc_ensemble.report.page.Written"),
+    ("py:class", "esc_ensemble.report.shell.Written"),
 ]
 
 myst_enable_extensions = ["colon_fence"]

@@ -27,6 +27,7 @@ app.command(start.config)
 
 data_app = App(name="data", help="Look at, download or make a data set.")
 data_app.command(datasets.info)
+data_app.command(datasets.report)
 data_app.command(datasets.folds)
 data_app.command(datasets.fetch)
 data_app.command(datasets.synth)

@@ -20,7 +20,7 @@ def info(
     check: Flag = False,
     as_json: Json = False,
 ) -> None:
-    """Show a data set's classes and folds, and audit it.
+    """Show a data set's classes, folds, durations, sample rates and channels, and audit it.
 
     Args:
         data: A folder of any known layout (docs/own-data.md), a table, or hf:OWNER/NAME.
@@ -33,6 +33,7 @@ def info(
     from esc_ensemble.data.cache import build_cache  # noqa: PLC0415
     from esc_ensemble.data.catalog import load_catalog  # noqa: PLC0415
     from esc_ensemble.data.duplicates import NEAR_SAMPLE_RATE, alike_across_folds  # noqa: PLC0415
+    from esc_ensemble.data.headers import read_headers  # noqa: PLC0415
     from esc_ensemble.data.summary import summarise  # noqa: PLC0415
 
     how = how or ReadFlags()
@@ -43,16 +44,66 @@ def info(
         cache, catalog = build_cache(catalog, config, skip_bad=how.skip_bad)
         alike = alike_across_folds(catalog, cache.batch)
     summary = summarise(catalog)
+    headers = read_headers([clip.path for clip in catalog.clips])
     if as_json:
-        print(json.dumps({**summary.to_json(), "near_duplicates": alike}, indent=2, ensure_ascii=False))
+        content = {**summary.to_json(), **headers.to_json(), "near_duplicates": alike}
+        print(json.dumps(content, indent=2, ensure_ascii=False))
         return
     print_table(*summary.table())
+    print("\n".join(headers.lines()))
     for line in describe_shared(catalog, "leave-out"):
         print(line)
     if alike:
         print(list_problems("Nearly the same audio in several folds, of different recordings (worth a look):", alike))
     elif alike is not None:
         print("No two folds hold nearly the same audio of different recordings.")
+
+
+def report(
+    data: Path,
+    /,
+    *,
+    out: Path | None = None,
+    config: Path | None = None,
+    clips_per_class: CountOrAll = 0,
+    augmented_clips: CountOrAll = 6,
+    workers: CountOrAll = 0,
+    how: ReadFlags | None = None,
+    as_json: Json = False,
+) -> None:
+    """Show a data set in one HTML file: classes, folds, levels, audits, and clips with each augmentation.
+
+    Args:
+        data: A folder of any known layout (docs/own-data.md) or of audio without labels, a table, or hf:OWNER/NAME.
+        out: The file; NAME-data.html in the current folder where not given.
+        config: YAML file of train-a or train-a-pro, whose data, frontend, augment and mix are shown.
+        clips_per_class: Clips of each class with player and pictures; 0 takes one to four.
+        augmented_clips: Clips shown under every augmentation; 0 shows none.
+        workers: Processes that decode; 0 takes the free cores.
+        how: How the data set is read.
+        as_json: Print the result as JSON on stdout.
+    """
+    from esc_ensemble.config import TrainAConfig  # noqa: PLC0415
+    from esc_ensemble.report.dataset import SHOWN, write_dataset_report  # noqa: PLC0415
+    from esc_ensemble.settings import build, read_yaml  # noqa: PLC0415
+
+    content = read_yaml(config) if config else {}
+    shown = {name: value for name, value in content.items() if name in SHOWN}
+    written = write_dataset_report(
+        data,
+        read_options(how or ReadFlags()),
+        build(TrainAConfig, shown, str(config)),
+        out=out,
+        clips_per_class=clips_per_class,
+        n_augmented=augmented_clips,
+        n_workers=workers,
+    )
+    if as_json:
+        print(json.dumps(written.to_json()))
+        return
+    print(f"{written.path}  {written.n_bytes / 1e6:.1f} MB, {written.n_clips} clips, {written.seconds:.0f} s")
+    if written.missing:
+        print(list_problems(f"{len(written.missing)} cannot be decoded:", written.missing))
 
 
 def folds(

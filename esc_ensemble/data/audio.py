@@ -154,16 +154,30 @@ def stream(
         )
 
 
-def length_seconds(path: Path) -> float:
-    """Returns the length of a file in seconds, from its headers; 0 where they do not have it.
+@dataclass(frozen=True)
+class Header:
+    """Length and form of a file, as its headers have them."""
+
+    seconds: float
+    """0.0 where no header has the length."""
+    sample_rate: int
+    """In Hz; of several streams in one file the first one's, as are the channels."""
+    n_channels: int
+
+
+def read_header(source: Path | BinaryIO, *, name: str = "") -> Header:
+    """Returns length, rate and channels of a file, or of its content, without decoding it.
 
     Raises:
         DataError: it is absent, empty, truncated or not audio.
     """
-    name = str(path)
+    name = name or str(source)
     with _explained(name):
-        lengths = [file.frames / file.samplerate for file, _ in _open_streams(path, name)]
-    return float(sum(length for length in lengths if length < UNKNOWN_FRAMES / MAX_SAMPLE_RATE))
+        found = [(file.frames, file.samplerate, file.channels) for file, _ in _open_streams(source, name)]
+    if not found:
+        raise DataError(f"{name} holds no samples.")
+    seconds = sum(frames / rate for frames, rate, _ in found if frames < UNKNOWN_FRAMES)
+    return Header(float(seconds), *found[0][1:])
 
 
 def trim_silence(waveform: Waveform, sample_rate: int, trim_db: float) -> Waveform:

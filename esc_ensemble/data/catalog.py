@@ -20,12 +20,21 @@ from esc_ensemble.errors import DataError, list_problems
 from esc_ensemble.home import expand_home
 from esc_ensemble.progress import say
 
-__all__ = ["Catalog", "Clip", "load_catalog", "load_recordings", "load_unlabelled", "subset", "thin_out"]
+__all__ = [
+    "Catalog",
+    "Clip",
+    "load_catalog",
+    "load_for_inspection",
+    "load_recordings",
+    "load_unlabelled",
+    "subset",
+    "thin_out",
+]
 
 SKIP_ADVICE = "Mend these, or pass --skip-bad to leave out the clips that cannot be used."
 
 
-def load_catalog(path: Path, options: ReadOptions | None = None, *, whole: bool = False) -> Catalog:
+def load_catalog(path: Path, options: ReadOptions | None = None, *, whole: bool = False, audit: bool = True) -> Catalog:
     """Reads and audits a dataset of any layout that `esc_ensemble.data.layouts` documents.
 
     Labels are re-indexed 0..C-1 in the order of the original class numbers where there are any, else of the names.
@@ -35,6 +44,7 @@ def load_catalog(path: Path, options: ReadOptions | None = None, *, whole: bool 
         path: the folder, the table, or `hf:OWNER/NAME`.
         options: what the user decided.
         whole: all of it is to be trained on: folds are neither needed nor audited.
+        audit: refuse what cannot be cross-validated.
 
     Raises:
         DataError: everything in the metadata that breaks a rule, listed together, and the flag that goes on.
@@ -72,7 +82,30 @@ def load_catalog(path: Path, options: ReadOptions | None = None, *, whole: bool 
         fold_names=dict(listing.fold_names),
         rare_classes=options.rare_classes,
     )
-    return audited(catalog, f"{listing.origin} cannot be used")
+    return audited(catalog, f"{listing.origin} cannot be used") if audit else catalog
+
+
+def load_for_inspection(path: Path, options: ReadOptions | None = None) -> tuple[Catalog, str]:
+    """Reads a data set, or a folder of audio without labels, even where it cannot be cross-validated.
+
+    Returns:
+        The clips, and the message with which `load_catalog` refuses them; empty where it does not.
+
+    Raises:
+        DataError: there are no clips, or the metadata breaks a rule.
+    """
+    options = options or ReadOptions()
+    try:
+        return load_catalog(path, options), ""
+    except DataError as error:
+        refusal = error
+    path = expand_home(path)
+    try:
+        if path.is_dir() and not is_dataset(path) and not any(each.is_dir() for each in path.iterdir()):
+            return load_recordings(path, options), str(refusal)
+        return load_catalog(path, replace(options, need_folds=False), audit=False), str(refusal)
+    except DataError:
+        raise refusal from None
 
 
 def load_recordings(path: Path, options: ReadOptions | None = None) -> Catalog:

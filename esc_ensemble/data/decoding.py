@@ -7,13 +7,14 @@ import io
 import tempfile
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ CHUNK = 16
 CHUNK_ROWS = 128
 FEW_CLIPS = 128
 INT16_SCALE = 32768.0
+Result = TypeVar("Result")
 SILENT = ""
 """In the place of the digest of a clip that is digital silence, or another constant."""
 
@@ -57,15 +59,42 @@ def decode_all(paths: Sequence[Path], recipe: Recipe, n_workers: int, scratch: s
         WorkError: a worker process died.
     """
     size = CHUNK if recipe.n_samples <= LONG_SAMPLES else 1
-    chunks = split_chunks(paths, size)
-    work = partial(decode_chunk, recipe=recipe, scratch=scratch)
+    yield from map_files(partial(decode_one, recipe=recipe, scratch=scratch), paths, n_workers, size=size)
+
+
+def map_files(
+    work: Callable[..., Result | str],
+    paths: Sequence[Path],
+    n_workers: int = 0,
+    *,
+    threads: bool = False,
+    size: int = CHUNK,
+) -> Iterator[Result | str]:
+    """Calls `work` on each file or row of a Parquet file, as `read_chunk` does, in parallel; results are in order.
+
+    Args:
+        work: what can be pickled, where processes do it.
+        paths: the files.
+        n_workers: processes; 0 takes the free cores. Few files are worked on in this process.
+        threads: use threads instead, for work that waits for the disk or releases the interpreter's lock.
+        size: files that one process works on at a time.
+
+    Raises:
+        WorkError: a worker process died.
+    """
+    do = partial(read_chunk, work=work)
+    if threads:
+        with ThreadPoolExecutor(2 * free_cores()) as pool:
+            for results in pool.map(do, split_chunks(paths, size)):
+                yield from results
+        return
     n_workers = min(n_workers or free_cores(), -(-len(paths) // size))
     few = FEW_CLIPS if size > 1 else 2
     if n_workers <= 1 or len(paths) < few or not can_spawn():
-        for chunk in chunks:
-            yield from work(chunk)
+        for chunk in split_chunks(paths, size):
+            yield from do(chunk)
         return
-    yield from map_chunks(work, chunks, n_workers, "decoding")
+    yield from map_chunks(do, split_chunks(paths, size), n_workers, "decoding")
 
 
 def split_chunks(paths: Sequence[Path], size: int = CHUNK) -> Iterator[Sequence[Path]]:
@@ -86,19 +115,24 @@ def split_chunks(paths: Sequence[Path], size: int = CHUNK) -> Iterator[Sequence[
         yield from (together[start : start + step] for start in range(0, len(together), step))
 
 
-def decode_chunk(paths: Sequence[Path], recipe: Recipe, scratch: str = "") -> list[Decoded | str]:
-    """Decodes files, or rows of one Parquet file; at the top of the module so that a spawned process can import it."""
+def read_chunk(paths: Sequence[Path], work: Callable[..., Result | str]) -> list[Result | str]:
+    """Calls `work` on files, or on the content of rows of one Parquet file, which are read together.
+
+    Args:
+        paths: as `split_chunks` returns them.
+        work: takes a file or its content, and the keyword `name` for messages; returns a message where it fails.
+    """
     if not is_row(paths[0]):
-        return [decode_one(path, recipe, scratch) for path in paths]
+        return [work(path, name=str(path)) for path in paths]
     order = sorted(range(len(paths)), key=lambda place: int(paths[place].name))
-    decoded: dict[int, Decoded | str] = {}
+    done: dict[int, Result | str] = {}
     try:
         rows = read_rows(paths[0].parent, [int(paths[place].name) for place in order])
         for place, content in zip(order, rows, strict=False):
-            decoded[place] = decode_one(io.BytesIO(content), recipe, scratch, name=str(paths[place]))
+            done[place] = work(io.BytesIO(content), name=str(paths[place]))
     except DataError as error:  # the file is damaged from here on
-        return [decoded.get(place, str(error)) for place in range(len(paths))]
-    return [decoded.get(place, f"{path.parent} has no row {path.name}.") for place, path in enumerate(paths)]
+        return [done.get(place, str(error)) for place in range(len(paths))]
+    return [done.get(place, f"{path.parent} has no row {path.name}.") for place, path in enumerate(paths)]
 
 
 def decode_one(source: Path | BinaryIO, recipe: Recipe, scratch: str = "", *, name: str = "") -> Decoded | str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from esc_ensemble.arguments import Parser, at_least, share
-from esc_ensemble.data.audio import length_seconds
+from esc_ensemble.data.audio import read_header
 from esc_ensemble.display import percent, print_table
 from esc_ensemble.errors import ConfigError, DataError
 from esc_ensemble.files import check_writable
@@ -115,7 +115,7 @@ def run(tokens: Sequence[str]) -> None:
 def _n_windows(file: Path, classifier: Classifier, overlap: float) -> int:
     """Gives the windows that a recording will make, as far as its header tells; none of one that cannot be read."""
     try:
-        n_samples = round(length_seconds(file) * classifier.sample_rate)
+        n_samples = round(read_header(file).seconds * classifier.sample_rate)
     except DataError:
         return 0
     return count_windows(n_samples, classifier.n_samples, overlap)

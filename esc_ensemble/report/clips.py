@@ -27,6 +27,7 @@ MP3_QUALITY = 0.8
 """libsndfile's compression level, 0 best to 1 smallest; about 40 kbit/s here."""
 TICKS_HZ = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 MOST_COLUMNS = 800
+WAVEFORM_ROWS, WAVEFORM_SHADE = 65, 190
 COLOURMAP = "magma"
 BY_DEFAULT = "clips are cut as this version does by default, and the log-mel spectrogram is drawn for the eye."
 CHANNEL_TITLES = {"logmel": "log-mel", "pcen": "PCEN"}
@@ -163,15 +164,46 @@ def draw(waveform: np.ndarray, frontend: SpectrogramFrontend, sample_rate: int) 
     """
     features = frontend(torch.from_numpy(np.ascontiguousarray(waveform))[None])[0].numpy()  # (channels, F, L)
     config = frontend.config
-    start = (config.n_fft - config.hop) / 2 / sample_rate
     return {
         "pictures": [
             {"title": CHANNEL_TITLES.get(name, name), "uri": png_uri(to_bytes(narrowed(channel)))}
             for name, channel in zip(config.channels, features, strict=True)
         ],
-        "span": [round(start, 5), round(start + features.shape[2] * config.hop / sample_rate, 5)],
+        **axes(frontend, features.shape[2], sample_rate),
+    }
+
+
+def axes(frontend: SpectrogramFrontend, n_frames: int, sample_rate: int) -> dict[str, Any]:
+    """Returns `span` and `ticks`, as `draw` does, of pictures `n_frames` wide."""
+    config = frontend.config
+    start = (config.n_fft - config.hop) / 2 / sample_rate
+    return {
+        "span": [round(start, 5), round(start + n_frames * config.hop / sample_rate, 5)],
         "ticks": _ticks(config, sample_rate),
     }
+
+
+def waveform_picture(waveform: np.ndarray, span: tuple[float, float], sample_rate: int) -> dict[str, Any]:
+    """Draws the lowest and highest sample in each column of a picture.
+
+    Args:
+        waveform: (T,).
+        span: the seconds at its left and right edge, as of the spectrograms below it.
+        sample_rate: in Hz.
+
+    Returns:
+        `title` with the range of the picture, which is the clip's own, `uri`, and `plain`: it has no frequencies.
+    """
+    peak = float(np.abs(waveform).max(initial=0.0))
+    edges = np.linspace(*span, MOST_COLUMNS + 1) * sample_rate
+    starts = np.clip(edges[:-1].astype(int), 0, len(waveform) - 1)
+    scale = (WAVEFORM_ROWS - 1) / 2 / (peak or 1.0)
+    high = np.rint((WAVEFORM_ROWS - 1) / 2 - scale * np.maximum.reduceat(waveform, starts))  # rows from the top
+    low = np.rint((WAVEFORM_ROWS - 1) / 2 - scale * np.minimum.reduceat(waveform, starts))
+    rows = np.arange(WAVEFORM_ROWS)[:, None]
+    inside = (rows >= high) & (rows <= low) & (edges[:-1] >= 0) & (edges[:-1] < len(waveform))
+    image = np.where(inside, WAVEFORM_SHADE, 0).astype(np.uint8)
+    return {"title": f"waveform, ±{peak:.2g}", "uri": png_uri(image), "plain": True}
 
 
 def narrowed(values: np.ndarray, n_columns: int = MOST_COLUMNS) -> np.ndarray:
@@ -183,9 +215,20 @@ def narrowed(values: np.ndarray, n_columns: int = MOST_COLUMNS) -> np.ndarray:
     return np.asarray(np.add.reduceat(values, starts, axis=1) / np.diff([*starts, n_frames]))
 
 
-def to_bytes(values: np.ndarray) -> np.ndarray:
-    """Stretches (F, L) between its 1 % and 99.8 % points to uint8, and turns it so that low bands are at the bottom."""
+def limits(values: np.ndarray) -> tuple[float, float]:
+    """Returns the 1 % and 99.8 % points, between which a picture's colors lie."""
     low, high = np.quantile(values, [0.01, 0.998])
+    return float(low), float(high)
+
+
+def to_bytes(values: np.ndarray, between: tuple[float, float] | None = None) -> np.ndarray:
+    """Stretches (F, L) between two values to uint8, and turns it so that low bands are at the bottom.
+
+    Args:
+        values: (F, L).
+        between: the values, as another picture has them; by default its own `limits`.
+    """
+    low, high = between or limits(values)
     return np.asarray(np.clip((values[::-1] - low) / max(high - low, 1e-9) * 255.0, 0, 255).round(), dtype=np.uint8)
 
 

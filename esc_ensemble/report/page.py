@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from esc_ensemble import __version__
 from esc_ensemble.errors import EscError
-from esc_ensemble.files import write_text
-from esc_ensemble.progress import progress, say
+from esc_ensemble.progress import progress
 from esc_ensemble.report import figures, member_figures, texts
 from esc_ensemble.report.evidence import Evidence
 from esc_ensemble.report.points import draw_points, fold_points, probability_points
 from esc_ensemble.report.ranking import choose_clips, ranked_unsure, ranked_wrong
 from esc_ensemble.report.recordings import Recordings, find_recordings, read_facts
-from esc_ensemble.report.theme import DARK
+from esc_ensemble.report.shell import Charts, Written, write_page
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,38 +26,7 @@ if TYPE_CHECKING:
 FILE_NAME = "report.html"
 DEFAULT_CLIPS = 80
 N_LISTED = 12
-LARGE_BYTES = 15_000_000
 TOP = 3
-
-
-@dataclass(frozen=True)
-class Written:
-    """What was written, and what a reader will miss in it."""
-
-    path: Path
-    n_bytes: int
-    n_clips: int
-    """Clips that can be heard."""
-    seconds: float
-    """How long it took to make."""
-    missing: tuple[str, ...] = ()
-    """What the page says is not there."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Gives the same as plain values."""
-        return {**vars(self), "path": str(self.path), "missing": list(self.missing)}
-
-
-@dataclass
-class Charts:
-    """Figures by name, as JSON, and what could not be drawn."""
-
-    figures: dict[str, str] = field(default_factory=dict)
-
-    def add(self, name: str, figure: go.Figure) -> str:
-        """Keeps a figure and gives its name."""
-        self.figures[name] = safe_json(str(figure.to_json()))
-        return name
 
 
 def write_report(
@@ -108,46 +72,10 @@ def write_report(
         "media_problems": list(media.problems) if media else [],
         "n_embedded": len(media.clips) if media else 0,
         "missing": missing,
-        "version": __version__,
-        "made": time.strftime("%Y-%m-%d %H:%M"),
-        "charts": charts.figures,
-        "payload": safe_json(json.dumps(_payload(evidence, media), ensure_ascii=False, allow_nan=False)),
+        "fewer": "--clips",
     }
-    write_text(path, _render(context))
-    n_embedded, n_bytes = context["n_embedded"], path.stat().st_size
-    if n_bytes > LARGE_BYTES and n_embedded:
-        say(f"{path} has {n_bytes / 1e6:.0f} MB, which is much to send; fewer clips make it smaller (--clips).")
+    n_bytes, n_embedded = write_page(path, "report", context, charts, _payload(evidence, media)), context["n_embedded"]
     return Written(path, n_bytes, n_embedded, round(time.monotonic() - start, 1), tuple(missing))
-
-
-def safe_json(text: str) -> str:
-    """Gives JSON that can stand inside a script element: no tag and no line separator in it. It parses to the same."""
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
-def _render(context: dict[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - only pages need it
-    from markupsafe import Markup  # noqa: PLC0415
-    from plotly.offline import get_plotlyjs  # noqa: PLC0415
-
-    folder = files("esc_ensemble.report") / "templates"
-    loader = PackageLoader("esc_ensemble.report", "templates")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    trusted = {
-        "css": (folder / "page.css").read_text(encoding="utf-8"),
-        "script": (folder / "page.js").read_text(encoding="utf-8"),
-        "plotly": get_plotlyjs(),
-        "payload": context["payload"],
-    }
-    # Only what cannot hold a tag is marked as safe: our own files, plotly's, and JSON after `safe_json`.
-    charts = {name: Markup(text) for name, text in context["charts"].items()}
-    return environment.get_template("report.html").render(
-        context | {name: Markup(text) for name, text in trusted.items()} | {"charts": charts}
-    )
 
 
 def _media(evidence: Evidence, recordings: Recordings, n_clips: int) -> tuple[Media | None, Hearing | None]:
@@ -225,7 +153,6 @@ def _payload(evidence: Evidence, media: Media | None) -> dict[str, Any]:
         for place in range(len(evidence.clip_ids))
     ]
     return {
-        "dark": DARK,
         "classes": list(evidence.class_names),
         "members": list(evidence.member_names),
         "clips": clips,

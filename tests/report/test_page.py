@@ -15,7 +15,7 @@ from esc_ensemble.blend.ensemble import blend_runs
 from esc_ensemble.config import BlendConfig
 from esc_ensemble.report import load, write_report
 from esc_ensemble.report.commands import commands
-from esc_ensemble.report.page import safe_json
+from esc_ensemble.report.shell import safe_json
 from tests.blend import test_fixed_split as fixed_split
 from tests.conftest import Made
 from tests.report.blends import blend_real, made_up, write_made_up
@@ -223,7 +223,7 @@ def test_the_command_finds_blends_before_runs_and_tells_people(
 def test_a_large_page_is_told(
     made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("esc_ensemble.report.page.LARGE_BYTES", 1_000_000)
+    monkeypatch.setattr("esc_ensemble.report.shell.LARGE_BYTES", 1_000_000)
     write_report(load(made.runs[0]), tmp_path / "page.html", n_clips=1)
     assert "fewer clips make it smaller (--clips)" in capsys.readouterr().err
 
