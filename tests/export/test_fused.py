@@ -15,7 +15,7 @@ from esc_ensemble.config import DataConfig
 from esc_ensemble.data.audio import fit_to_length, trim_silence
 from esc_ensemble.errors import ModelFileError
 from esc_ensemble.export.fused import FusedBlend
-from esc_ensemble.export.parts import Mixing, Part, load_parts
+from esc_ensemble.export.parts import Mixing, Part, heard_data, load_parts
 from esc_ensemble.export.source import read_source
 from esc_ensemble.features.frontend import SpectrogramFrontend
 from esc_ensemble.features.logmel import MelPower
@@ -143,6 +143,16 @@ def test_members_with_windows_of_their_own_hear_crops_also_in_a_graph() -> None:
         wanted = expected(parts, waves, Mixing("geometric"))
         np.testing.assert_allclose(fused(waves).detach().numpy(), wanted, atol=1e-6)
         np.testing.assert_allclose(hear(waves.numpy()), wanted, atol=1e-5)
+
+
+def test_a_model_of_windows_of_long_recordings_takes_what_its_windows_need() -> None:
+    reference = {"name": "spec_cnn_reference", "widths": [8]}
+    data = {"clip_seconds": 90.0, "window_seconds": 0.5}
+    parts = [part(0, 1.0, 1.0, (-0.25, 0.0, 0.25), name="spec_cnn_reference", model=reference, data=data)]
+    assert heard_data(parts).clip_seconds == 1.0
+    waves = waveform(2, 91 * 8000)
+    wanted = expected(parts, waves, Mixing("geometric"))
+    np.testing.assert_allclose(FusedBlend(parts, Mixing("geometric")).eval()(waves).detach().numpy(), wanted, atol=1e-6)
 
 
 def test_members_that_hear_clips_of_different_lengths_share_a_file() -> None:
