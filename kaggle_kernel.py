@@ -926,6 +926,8 @@ class Stream:
     """Whether as many samples must come out as its header promises; not where writers leave another number."""
     least_seconds: float = 0.0
     """Of sound that must come out."""
+    form: tuple[int, int, int] | None = None
+    """Samples, rate in Hz and channels where they are known already; libsndfile takes longer to open Vorbis."""
 
 
 @dataclass(frozen=True)
@@ -1520,7 +1522,17 @@ def _ogg_stream(reader: Reader, link: _Link) -> Stream:
         page[22:26] = bytes(4)
         page[22:26] = _ogg_crc(bytes(page))
         parts = (*_joined(link.ranges[:-1]), bytes(page))
-    return Stream(parts, exact=False, least_seconds=least)
+    return Stream(parts, exact=False, least_seconds=least, form=_vorbis_form(reader, link, head))
+
+
+def _vorbis_form(reader: Reader, link: _Link, head: bytes) -> tuple[int, int, int] | None:
+    """Returns samples, rate and channels of a Vorbis stream that begins with its first sample."""
+    first = next((start for start, stop in link.ranges[1:] if _number(reader.at(start + 6, 8)) > 0), 0)
+    if link.kind != "vorbis" or not link.granules or not first:
+        return None
+    lacing = reader.at(first + 27, reader.at(first + 26, 1)[0])
+    longest = sum(size < 255 for size in lacing) << (head[28] >> 4)  # packets on the page times the longest block
+    return (link.granules[-1], _number(head[12:16]), head[11]) if link.granules[0] <= longest else None
 
 
 def _number(content: bytes) -> int:
@@ -1822,6 +1834,8 @@ def read_stream(source: Any, stream: Stream, sample_rate: int, channel: int) -> 
         if len(samples) < max(n_told, rate * min(stream.least_seconds - 0.02, MAX_SECONDS)):
             raise KernelError(f"it is truncated: {len(samples)} samples could be decoded")
     mono = samples[:, min(channel, samples.shape[1]) - 1] if channel else samples.mean(axis=1)
+    if not channel and np.vdot(mono, mono) * samples.shape[1] < 0.01 * np.vdot(samples, samples):  # -20 dB
+        say("Note: the channels of a clip cancel each other; train with data.channel 1 to take the first alone")
     if not np.isfinite(mono).all() or np.abs(mono).max(initial=0.0) > MAX_PEAK:
         raise KernelError("its samples are not finite, or far out of [-1, 1]")
     if not round(len(mono) * sample_rate / rate):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from esc_ensemble.data.containers import Spliced, Stream, read_structure
+from esc_ensemble.data.containers import Spliced, Stream, Structure, read_structure
 from esc_ensemble.data.walk import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, absence, is_audio
 from esc_ensemble.errors import DataError, TooLongError
 
@@ -173,11 +173,23 @@ def read_header(source: Path | BinaryIO, *, name: str = "") -> Header:
     """
     name = name or str(source)
     with _explained(name):
-        found = [(file.frames, file.samplerate, file.channels) for file, _ in _open_streams(source, name)]
+        found = list(_forms(source, name))
     if not found:
         raise DataError(f"{name} holds no samples.")
     seconds = sum(frames / rate for frames, rate, _ in found if frames < UNKNOWN_FRAMES)
     return Header(float(seconds), *found[0][1:])
+
+
+def _forms(source: Path | BinaryIO, name: str) -> Iterator[tuple[int, int, int]]:
+    """Yields samples, rate and channels of a file's streams."""
+    with _opened(source, name) as (file, path):
+        structure = _read_structure(file, name)
+        for stream in structure.streams:
+            if stream.form:
+                yield stream.form
+            else:
+                with _open_stream(file, path, structure, stream, name) as sound:
+                    yield sound.frames, sound.samplerate, sound.channels
 
 
 def trim_silence(waveform: Waveform, sample_rate: int, trim_db: float) -> Waveform:
@@ -384,53 +396,69 @@ def _explained(name: str) -> Iterator[None]:
 
 def _open_streams(source: Path | BinaryIO, name: str) -> Iterator[tuple[soundfile.SoundFile, Stream]]:
     """Opens a file's streams one after the other."""
+    with _opened(source, name) as (file, path):
+        structure = _read_structure(file, name)
+        for stream in structure.streams:
+            with _open_stream(file, path, structure, stream, name) as sound:
+                yield sound, stream
+
+
+@contextmanager
+def _opened(source: Path | BinaryIO, name: str) -> Iterator[tuple[BinaryIO, Path | None]]:
+    """Opens a file, or the content of a row of a Parquet file, for reading bytes."""
     if isinstance(source, Path) and source.parent.suffix.lower() == ".parquet":
         from esc_ensemble.data.parquet import is_row, read_row  # noqa: PLC0415 - few data sets are stored in Parquet
 
         source = io.BytesIO(read_row(source)) if is_row(source) else source
-    if isinstance(source, Path):
-        if source.exists() and not source.is_file():
-            raise DataError(f"{name} is not a file.")
-        reason = absence(source)
-        if reason:
-            raise DataError(f"{name} {reason}.")
-        with source.open("rb") as file:
-            yield from _open_each(file, name, source)
-    else:
-        yield from _open_each(source, name, None)
+    if not isinstance(source, Path):
+        yield source, None
+        return
+    if source.exists() and not source.is_file():
+        raise DataError(f"{name} is not a file.")
+    reason = absence(source)
+    if reason:
+        raise DataError(f"{name} {reason}.")
+    with source.open("rb") as file:
+        yield file, source
 
 
-def _open_each(file: BinaryIO, name: str, path: Path | None) -> Iterator[tuple[soundfile.SoundFile, Stream]]:
+def _read_structure(file: BinaryIO, name: str) -> Structure:
     structure = read_structure(file)
-    n_bytes = file.seek(0, os.SEEK_END)
-    if not n_bytes:
+    if not file.seek(0, os.SEEK_END):
         raise DataError(f"{name} is empty (0 bytes).")
     if structure.missing:
         raise DataError(f"{name} is truncated: {structure.missing}. Fetch or copy it again.")
     if structure.other:
         raise DataError(f"{name} holds {structure.other}, which cannot be decoded as audio; {CONVERT}.")
-    for each in structure.streams:
-        opened: bytes | BinaryIO | Spliced = Spliced(file, each.parts)
-        if each.parts == ((0, n_bytes),):
-            # The name as bytes: it need not be text where file systems do not ask for it.
-            opened = os.fsencode(path) if path is not None and os.name == "posix" else file
-            file.seek(0)
-        try:
-            sound = ForwardFile(opened)
-        except soundfile.LibsndfileError as error:
-            if structure.container:
-                begins = f"it begins as {structure.container}"
-                raise DataError(f"{name} is damaged: {begins}, but cannot be decoded.") from error
-            if is_audio(Path(name), OTHER_AUDIO_SUFFIXES):
-                raise DataError(f"{name} is of a kind that cannot be decoded; {CONVERT}.") from error
-            raise DataError(f"{name} cannot be decoded as audio: its first bytes are of no known kind.") from error
-        with sound:
-            if not MIN_SAMPLE_RATE <= sound.samplerate <= MAX_SAMPLE_RATE:
-                raise DataError(
-                    f"{name} claims a sample rate of {sound.samplerate} Hz; those that work are from {MIN_SAMPLE_RATE} "
-                    f"to {MAX_SAMPLE_RATE} Hz."
-                )
-            yield sound, each
+    return structure
+
+
+def _open_stream(
+    file: BinaryIO, path: Path | None, structure: Structure, stream: Stream, name: str
+) -> soundfile.SoundFile:
+    """Opens what libsndfile decodes at a time, by its path where it is a whole file."""
+    opened: bytes | BinaryIO | Spliced = Spliced(file, stream.parts)
+    if stream.parts == ((0, file.seek(0, os.SEEK_END)),):
+        # The name as bytes: it need not be text where file systems do not ask for it.
+        opened = os.fsencode(path) if path is not None and os.name == "posix" else file
+        file.seek(0)
+    try:
+        sound = ForwardFile(opened)
+    except soundfile.LibsndfileError as error:
+        if structure.container:
+            begins = f"it begins as {structure.container}"
+            raise DataError(f"{name} is damaged: {begins}, but cannot be decoded.") from error
+        if is_audio(Path(name), OTHER_AUDIO_SUFFIXES):
+            raise DataError(f"{name} is of a kind that cannot be decoded; {CONVERT}.") from error
+        raise DataError(f"{name} cannot be decoded as audio: its first bytes are of no known kind.") from error
+    if not MIN_SAMPLE_RATE <= sound.samplerate <= MAX_SAMPLE_RATE:
+        rate = sound.samplerate
+        sound.close()
+        raise DataError(
+            f"{name} claims a sample rate of {rate} Hz; those that work are from {MIN_SAMPLE_RATE} to "
+            f"{MAX_SAMPLE_RATE} Hz."
+        )
+    return sound
 
 
 class _Levels:

@@ -75,6 +75,22 @@ def test_a_file_hears_what_was_predicted_of_the_clips_in_training(exported: Expo
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_one_channel_is_taken_on_demand(exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classifier = Classifier(exported.onnx)
+    assert classifier.channel == classifier.metadata["channel"] == 0
+    left = 0.3 * np.sin(np.arange(8000) / 5)
+    stereo, mono = tmp_path / "stereo.wav", tmp_path / "mono.wav"
+    soundfile.write(stereo, np.stack([left, -left], axis=1), 8000)
+    soundfile.write(mono, left, 8000)
+    for windows in (False, True):
+        list(classifier.predict([stereo], windows=windows))
+        assert "--channel 1 takes the first" in capsys.readouterr().err
+        first = Classifier(exported.onnx, channel=1)
+        one, other = (each.probabilities for each in first.predict([stereo, mono], windows=windows))
+        np.testing.assert_allclose(one, other, atol=1e-6)
+        assert "cancel" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_the_batch_size_does_not_matter(classifier: Classifier, clips: Path, batch_size: int) -> None:
     paths = find_audio([clips])

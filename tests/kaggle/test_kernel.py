@@ -646,6 +646,17 @@ def test_of_long_recordings_the_middle_is_heard(tmp_path: Path, monkeypatch: pyt
     np.testing.assert_allclose(kernel.read_clip(tmp_path / "long.wav", 8000), ramp[36_000:44_000], atol=1e-6)
 
 
+def test_one_channel_is_taken_and_channels_that_cancel_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = np.linspace(-0.5, 0.5, 8000, dtype=np.float32)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, -left], axis=1), 8000, subtype="FLOAT")
+    np.testing.assert_array_equal(kernel.read_clip(tmp_path / "a.wav", 8000, 2), -left)
+    assert "cancel" not in capsys.readouterr().out
+    assert not kernel.read_clip(tmp_path / "a.wav", 8000).any()
+    assert "channels of a clip cancel" in capsys.readouterr().out
+
+
 def test_real_clips_sound_alike_to_a_network(esc10_dir: Path) -> None:
     """Clips of 44.1 kHz for a network that hears 32: the same classes, probabilities within 1e-2."""
     import torch  # noqa: PLC0415

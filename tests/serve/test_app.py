@@ -89,6 +89,15 @@ def test_windows_tell_when_it_was_loud(open_client: Opener) -> None:
     assert len(post(open_client(), audio(0.3), "?windows=1").json()["windows"]) == 1
 
 
+@pytest.mark.parametrize("query", ["", "?windows=1"])
+def test_channels_that_cancel_are_noted(open_client: Opener, query: str) -> None:
+    body = io.BytesIO()
+    wave = 0.5 * np.sin(np.arange(SAMPLE_RATE) / 3)
+    soundfile.write(body, np.stack([wave, -wave], axis=1), SAMPLE_RATE, format="WAV")
+    assert "channels cancel" in post(open_client(), body.getvalue(), query).json()["notes"][0]
+    assert "notes" not in post(open_client(), audio(), query).json()
+
+
 def nan() -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, np.full(800, np.nan), SAMPLE_RATE, format="WAV", subtype="FLOAT")
