@@ -19,7 +19,8 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from esc_ensemble.data.containers import Spliced, Stream, Structure, read_structure
+from esc_ensemble.data.containers import read_structure
+from esc_ensemble.data.streams import Spliced, Stream, Structure
 from esc_ensemble.data.walk import AUDIO_SUFFIXES, OTHER_AUDIO_SUFFIXES, absence, is_audio
 from esc_ensemble.errors import DataError, TooLongError
 

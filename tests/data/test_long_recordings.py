@@ -18,8 +18,8 @@ from esc_ensemble.data import audio, decoding
 from esc_ensemble.data.audio import Recipe, decode, prepare, prepare_blocks
 from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import load_catalog
-from esc_ensemble.data.containers import Spliced
 from esc_ensemble.data.rows import ReadOptions
+from esc_ensemble.data.streams import Spliced
 from esc_ensemble.predict import predict_logits
 from esc_ensemble.training.step import TrainingData
 
@@ -106,7 +106,7 @@ def test_windows_are_parts_of_waveforms(tmp_path: Path) -> None:
             predict_logits(model, cache.batch, index, shifts, **how, **more)  # type: ignore[arg-type]
             for more in ({}, {"read_windows": cache.windows, "n_samples": cache.n_samples})
         ]
-        np.testing.assert_array_equal(*both)
+        np.testing.assert_array_equal(both[0], both[1])
 
 
 def test_channels_that_cancel_are_reported_and_one_can_be_taken(tmp_path: Path) -> None:

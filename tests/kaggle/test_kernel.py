@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import shutil
 import signal
 import time
@@ -23,12 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esc_ensemble.data.audio import decode, fit_to_length, trim_silence
-from esc_ensemble.data.containers import __file__ as containers_file
-from esc_ensemble.data.walk import __file__ as walk_file
 from esc_ensemble.errors import DataError
 from esc_ensemble.infer import Classifier
 from esc_ensemble.submission import Form, write_submission
-from esc_ensemble.submission_rules import __file__ as rules_file
 from tests.kaggle.imitation import read_rows, write_clips, write_onnx, write_sample
 
 import kaggle_kernel as kernel  # isort: skip - imitation puts the top level on the path
@@ -283,14 +281,19 @@ def test_kernel_and_package_agree_on_every_form(
     assert (made.known(names, numbers) < 1.0) == ("that the model lacks" in ours or "it names no class" in ours)
 
 
-def test_the_rules_of_samples_are_the_packages() -> None:
+def test_copies_in_the_kernel_are_the_packages_text() -> None:
     """The kernel is one file: it carries copies."""
     ours = Path(kernel.__file__).read_text(encoding="utf-8")
-    copies = ((rules_file, "BLANKS = ("), (walk_file, "AUDIO_SUFFIXES = ("), (containers_file, "BLOCK_BYTES = "))
-    for file, start in copies:
-        theirs, end = Path(file).read_text(encoding="utf-8"), "# --- end of the copy"
-        copy = ours[ours.index(start) : ours.index(end, ours.index(start))]
-        assert copy == theirs[theirs.index(start) : theirs.index(end)], f"copy {file} into the kernel again"
+    package = Path(kernel.__file__).parent
+    copied = re.findall(r"# --- copied from (.*)\n", ours)
+    names = ("walk", "streams", "flac_frames", "ogg_pages", "mpeg_frames", "containers")
+    assert {f"esc_ensemble/data/{name}.py" for name in names} | {"esc_ensemble/submission_rules.py"} == set(copied)
+    for file in copied:
+        theirs, end = (package / file).read_text(encoding="utf-8"), "# --- end of the copy"
+        start = ours.index(f"# --- copied from {file}\n")
+        copy = ours[start : ours.index(end, start)].partition("\n")[2]
+        content = theirs[theirs.index("# --- copied into kaggle_kernel.py") : theirs.index(end)].partition("\n")[2]
+        assert copy == content, f"copy {file} into the kernel again"
 
 
 @pytest.mark.parametrize("labels", ["names", "numbers", "probabilities"])
