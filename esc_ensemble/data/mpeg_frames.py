@@ -67,7 +67,9 @@ def read_mpeg(reader: Reader, start: int, stop: int) -> Structure:
         return Structure((Stream(((start, stop) if start else (0, reader.size),), exact=False),), end=stop)
     streams = []
     for run in runs:
-        promised, stream = _mpeg_stream(reader, run, bytes(n_lacking) if run is runs[-1] else b"")
+        # As in ffmpeg, what encoders put in front of the sound is dropped only where the file begins as they wrote it.
+        begins = start == 0 or (reader.at(0, 3) == b"ID3" and start == after_tags(reader, 0, stop))
+        promised, stream = _mpeg_stream(reader, run, bytes(n_lacking) if run is runs[-1] else b"", begins=begins)
         n_missing = promised - run.n_frames
         if n_missing > 1 and (n_lacking or n_gaps):
             return Structure(missing=f"its header promises {promised} frames, {run.n_frames} are there")
@@ -77,7 +79,7 @@ def read_mpeg(reader: Reader, start: int, stop: int) -> Structure:
     return Structure(tuple(streams), "" if streams else "it ends before its samples begin", stop)
 
 
-def _mpeg_stream(reader: Reader, run: _Run, filling: bytes) -> tuple[int, list[Stream]]:
+def _mpeg_stream(reader: Reader, run: _Run, filling: bytes, *, begins: bool) -> tuple[int, list[Stream]]:
     """Returns the number of frames that the header promises, or 0, and the frames, if any, under a right header."""
     start = run.ranges[0][0]
     first = reader.at(start, _frame_bytes(reader.at(start, 4)))
@@ -93,14 +95,17 @@ def _mpeg_stream(reader: Reader, run: _Run, filling: bytes) -> tuple[int, list[S
         promised = int.from_bytes(first[where : where + 4], "big") + 1 if not place or first[place + 7] & 1 else 0
     if not n_frames:
         return promised, []
-    if place and promised:
+    if place and promised and begins:
         flags = first[place + 7]
         lame = place + 8 + sum(size for bit, size in ((1, 4), (2, 4), (4, 100), (8, 4)) if flags & bit)
         header = bytearray(first)
         header[place + 8 : place + 12] = n_frames.to_bytes(4, "big")
+        other = promised != n_frames + 1
         if flags & 2:
+            n_told, n_here = int.from_bytes(first[place + 12 : place + 16], "big"), reader.size - start
+            other = other or abs(n_told - n_here) > min(n_told, n_here) >> 4
             header[place + 12 : place + 16] = (len(first) + sum(map(length, ranges))).to_bytes(4, "big")
-        if promised != n_frames + 1 and len(first) >= lame + 24:
+        if other and len(first) >= lame + 24:
             header[lame + 22] &= 0xF0  # how many samples to drop at the end is of another end
             header[lame + 23] = 0
         return promised, [Stream(_without_empty(bytes(header), *ranges))]
