@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from esc_ensemble.data.audio import Recipe
+from esc_ensemble.data.audio import LONG_SAMPLES, Recipe
 from esc_ensemble.data.catalog import Catalog, subset
 from esc_ensemble.data.decoding import Decoded, decode_all
 from esc_ensemble.data.duplicates import same_audio
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 3
 MAX_WARNED = 5
+N_SCRATCH = 16
+"""Long clips that are in files of their own for a while."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,8 @@ def _build(path: Path, catalog: Catalog, recipe: Recipe, n_workers: int, *, skip
     # Left by a process that was killed: this one has the lock.
     for leftover in path.parent.glob(f".{path.stem}-*"):
         leftover.unlink()
-    _require_space(path, n_clips * recipe.n_samples * 2)
+    n_held = n_clips + (N_SCRATCH if recipe.n_samples > LONG_SAMPLES else 0)
+    _require_space(path, n_held * recipe.n_samples * 2)
     with atomic_path(path) as temporary:
         with temporary.open("wb") as file, progress("Decoding", n_clips) as advance:
             file.write(_header(n_clips, recipe.n_samples))
