@@ -943,6 +943,8 @@ class Reader:
 
     def at(self, position: int, n_bytes: int) -> bytes:
         """Returns `n_bytes` from `position` on, or fewer at the end of the file."""
+        if position >= self.size:  # a damaged size may lead anywhere
+            return b""
         offset = position - self._start
         if offset < 0 or offset + n_bytes > len(self._block):
             self.file.seek(position)
@@ -1091,6 +1093,8 @@ def _flac_frames(reader: Reader, start: int, stop: int, fixed_size: int) -> Iter
         n_here = len(block) if start + len(block) >= stop else len(block) - FLAC_HEADER
         for found in FLAC_SYNC.finditer(block, 0, n_here):
             head = block[found.start() : found.start() + FLAC_HEADER]
+            if len(head) < 6:  # the file ends here
+                continue
             n_coded = len(format(head[4], "08b").split("0")[0]) or 1
             size_code, rate_code = head[2] >> 4, head[2] & 15
             n_size = {6: 1, 7: 2}.get(size_code, 0)
@@ -1722,7 +1726,7 @@ def _before_tags(reader: Reader, start: int, stop: int) -> int:
 
 
 def _read_au(reader: Reader, start: int) -> Structure:
-    offset, size = struct.unpack(">4xII", reader.at(start, 12))
+    offset, size = struct.unpack(">4xII", reader.at(start, 12).ljust(12, b"\0"))
     body = start + offset
     left = reader.size - body
     if not _is_unknown(size, ">I") and size - left > FORGIVEN_BYTES:

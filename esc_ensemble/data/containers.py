@@ -278,7 +278,7 @@ def _before_tags(reader: Reader, start: int, stop: int) -> int:
 
 
 def _read_au(reader: Reader, start: int) -> Structure:
-    offset, size = struct.unpack(">4xII", reader.at(start, 12))
+    offset, size = struct.unpack(">4xII", reader.at(start, 12).ljust(12, b"\0"))
     body = start + offset
     left = reader.size - body
     if not _is_unknown(size, ">I") and size - left > FORGIVEN_BYTES:

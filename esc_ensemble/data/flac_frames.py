@@ -49,6 +49,8 @@ def _flac_frames(reader: Reader, start: int, stop: int, fixed_size: int) -> Iter
         n_here = len(block) if start + len(block) >= stop else len(block) - FLAC_HEADER
         for found in FLAC_SYNC.finditer(block, 0, n_here):
             head = block[found.start() : found.start() + FLAC_HEADER]
+            if len(head) < 6:  # the file ends here
+                continue
             n_coded = len(format(head[4], "08b").split("0")[0]) or 1
             size_code, rate_code = head[2] >> 4, head[2] & 15
             n_size = {6: 1, 7: 2}.get(size_code, 0)

@@ -57,6 +57,8 @@ class Reader:
 
     def at(self, position: int, n_bytes: int) -> bytes:
         """Returns `n_bytes` from `position` on, or fewer at the end of the file."""
+        if position >= self.size:  # a damaged size may lead anywhere
+            return b""
         offset = position - self._start
         if offset < 0 or offset + n_bytes > len(self._block):
             self.file.seek(position)

@@ -20,6 +20,7 @@ from esc_ensemble.data.cache import build_cache
 from esc_ensemble.data.catalog import load_catalog
 from esc_ensemble.data.rows import ReadOptions
 from esc_ensemble.data.streams import Spliced
+from esc_ensemble.errors import DataError
 from esc_ensemble.predict import predict_logits
 from esc_ensemble.training.step import TrainingData
 
@@ -155,3 +156,20 @@ def test_a_spliced_file_is_its_parts(data: st.DataObject) -> None:
         spliced.seek(place)
         assert spliced.read(n_bytes) == expected[place : place + n_bytes]
         assert spliced.tell() == min(len(expected), place + n_bytes)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_damage_ends_in_a_message_or_in_samples(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(["WAV", "AIFF", "FLAC", "OGG", "MP3", "AU", "CAF", "W64", "RF64"]))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, 0.5 * np.sin(np.arange(4000) / 5), RATE, format=kind)
+    content = bytearray(buffer.getvalue())
+    for _ in range(data.draw(st.integers(0, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place : place + data.draw(st.integers(0, 40))] = data.draw(st.binary(max_size=40))
+    content = content[data.draw(st.integers(0, 50)) :][: data.draw(st.integers(0, len(content)))]
+    try:
+        assert np.isfinite(decode(io.BytesIO(content), RATE)).all()
+    except DataError as error:
+        assert len(str(error)) > 20
