@@ -1833,6 +1833,12 @@ class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
+@lru_cache(1)
+def note_channels() -> None:
+    """Reports once that channels cancel."""
+    say("Note: the channels of some clips cancel each other; train with data.channel 1 to take the first alone")
+
+
 def read_stream(source: Any, stream: Stream, sample_rate: int, channel: int) -> np.ndarray:
     """Reads what libsndfile decodes at a time as a waveform (T,) float32; of a very long one the middle."""
     with ForwardFile(source) as file:
@@ -1852,7 +1858,7 @@ def read_stream(source: Any, stream: Stream, sample_rate: int, channel: int) -> 
             raise KernelError(f"it is truncated: {len(samples)} samples could be decoded")
     mono = samples[:, min(channel, samples.shape[1]) - 1] if channel else samples.mean(axis=1)
     if not channel and np.vdot(mono, mono) * samples.shape[1] < 0.01 * np.vdot(samples, samples):  # -20 dB
-        say("Note: the channels of a clip cancel each other; train with data.channel 1 to take the first alone")
+        note_channels()
     if not np.isfinite(mono).all() or np.abs(mono).max(initial=0.0) > MAX_PEAK:
         raise KernelError("its samples are not finite, or far out of [-1, 1]")
     if not round(len(mono) * sample_rate / rate):

@@ -656,8 +656,10 @@ def test_one_channel_is_taken_and_channels_that_cancel_are_noted(
     soundfile.write(tmp_path / "a.wav", np.stack([left, -left], axis=1), 8000, subtype="FLOAT")
     np.testing.assert_array_equal(kernel.read_clip(tmp_path / "a.wav", 8000, 2), -left)
     assert "cancel" not in capsys.readouterr().out
-    assert not kernel.read_clip(tmp_path / "a.wav", 8000).any()
-    assert "channels of a clip cancel" in capsys.readouterr().out
+    kernel.note_channels.cache_clear()
+    for _ in range(2):
+        assert not kernel.read_clip(tmp_path / "a.wav", 8000).any()
+    assert capsys.readouterr().out.count("channels of some clips cancel") == 1
 
 
 def test_real_clips_sound_alike_to_a_network(esc10_dir: Path) -> None:
