@@ -17,6 +17,8 @@ from esc_ensemble.errors import DataError
 from esc_ensemble.progress import progress
 
 MOST_NAMED = 5
+MANY = 5_000
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ class Headers:
 def read_headers(paths: Sequence[Path]) -> Headers:
     """Reads the headers of files, or of rows of Parquet files, without decoding them.
 
-    In threads: libsndfile releases the interpreter's lock, and processes would take longer to start than to read.
+    In threads, since libsndfile releases the interpreter's lock; in processes where there are many files.
     """
     found, unreadable = [], []
     with progress("Headers", len(paths), in_passing=True) as advance:
-        for result in map_files(_read_header, paths, threads=True):
+        for result in map_files(_read_header, paths, threads=len(paths) < MANY, size=CHUNK):
             if isinstance(result, Header):
                 found.append(result)
             else:
