@@ -28,6 +28,8 @@ UNKNOWN_SIZE = 0x7F00_0000
 """Writers that cannot go back to fill in a 32-bit size leave 0 or a number from here on."""
 FORGIVEN_BYTES = 128
 """A size may be too large by this or by the length of the header: some writers count the header too."""
+MPEG_FORMATS = (b"\x55\0", b"\x50\0")
+"""Numbers of MP3 and of MPEG layers I and II in a WAV file."""
 W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 W64_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 MAGICS = (b"NIST_1A", b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", W64_RIFF, b"caff", b".snd")
@@ -203,8 +205,7 @@ def _read_chunks(reader: Reader, start: int, form: _Form) -> Structure:
             return Structure(
                 missing=f"behind the {size} bytes of samples that its header counts {end - behind} more follow"
             )
-    name, (at_format, n_format) = ("fmt ", chunks.get(b"fmt ", (0, 0)))
-    if form.samples == b"data" and name and n_format and reader.at(at_format, 2) in (b"\x55\0", b"\x50\0"):
+    if b"fmt " in chunks and reader.at(chunks[b"fmt "][0], 2) in MPEG_FORMATS:
         return read_mpeg(reader, body, stop)
     outer_end = told if stop <= told <= end + 1 and stop == body + size else stop
     patches = []
