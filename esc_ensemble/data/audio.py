@@ -263,9 +263,6 @@ def prepare(
     n_samples: int,
     fit: Literal["tile", "pad"],
     trim_db: float,
-    *,
-    channel: int = 0,
-    name: str = "",
 ) -> Waveform:
     """Decodes a file or its content, cuts its silent ends and fits it to `n_samples`.
 
@@ -275,8 +272,7 @@ def prepare(
     Raises:
         DataError: as for `decode`.
     """
-    recipe = Recipe(sample_rate, n_samples, fit, trim_db, channel)
-    return np.concatenate(list(prepare_blocks(source, recipe, name=name)))
+    return np.concatenate(list(prepare_blocks(source, Recipe(sample_rate, n_samples, fit, trim_db))))
 
 
 def prepare_blocks(
